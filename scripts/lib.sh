@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034
+# What the other scripts share: paths, messages, running a long step with a log.
+# Sourced, never run.
+
+KVERSION=6.12.117		# the pinned kernel
+
+PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$PROJECT/build
+TREE=$BUILD/linux		# the pinned kernel with the series pushed
+LOGS=$BUILD/logs
+JOBS=${JOBS:-$(nproc)}
+
+# The tarball and ccache's files outlive a clone.
+CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bpf-maps
+
+# The files that the series replaces, and where it moves them.
+STOCK_FILES="queue_stack_maps.c ringbuf.c stackmap.c cpumap.c"
+
+case $PROJECT in
+*[[:space:]]*)
+	echo "the project's path must not contain white space: $PROJECT" >&2
+	exit 1;;
+esac
+mkdir -p "$BUILD" "$LOGS"
+
+say()
+{
+	printf '%s\n' "$*" >&2
+}
+
+die()
+{
+	say "${0##*/}: $*"
+	exit 1
+}
+
+# have_room DIR MIB: DIR can be made and written, and has room for MIB more
+have_room()
+{
+	local probe=$1/.probe.$$ avail
+	mkdir -p "$1" 2>/dev/null || return 1
+	(echo probe >"$probe") 2>/dev/null && [ -s "$probe" ] ||
+		{ rm -f "$probe"; return 1; }
+	rm -f "$probe"
+	avail=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+	[ "$avail" -ge "$2" ]
+}
+
+# step NAME WHAT COMMAND...: run a long command with its output in a log, show that it
+# moves, and end with the log's last lines and the command to repeat when it fails
+step()
+{
+	local log=$LOGS/$1.log what=$2 start=$SECONDS pid rc=0
+	shift 2
+	say "$what (log: ${log#"$PROJECT"/})"
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		if [ $(((SECONDS - start) % 30)) -eq 29 ]; then
+			say "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c 1-70)"
+		fi
+		sleep 1
+	done
+	wait "$pid" || rc=$?
+	if [ "$rc" -ne 0 ]; then
+		tail -n 30 "$log" >&2
+		say "FAILED with status $rc: $what"
+		say "log: $log"
+		say "to repeat: ${REPEAT:-$0 ${ARGS:-}}"
+		exit "$rc"
+	fi
+	say "  done in $((SECONDS - start)) s"
+}
+
+# Compilers. ccache makes a second clone's build short; paths in the hash are relative to
+# the project, so that the clone may be anywhere. A full or read-only folder is no error.
+CC_WRAP=
+if command -v ccache >/dev/null && have_room "$CACHE/ccache" 512; then
+	export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$PROJECT CCACHE_NOHASHDIR=1
+	export CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-10G}
+	CC_WRAP="ccache "
+fi
+
+# kbuild O ARGS...: make in the prepared tree, reproducibly
+kbuild()
+{
+	local out=$1
+	shift
+	make -C "$TREE" O="$out" CC="${CC_WRAP}gcc" HOSTCC="${CC_WRAP}gcc" \
+		KBUILD_BUILD_TIMESTAMP="@0" KBUILD_BUILD_USER=bpf KBUILD_BUILD_HOST=maps \
+		"$@"
+}
+
+# fingerprint FILE...: one hash over names and contents
+fingerprint()
+{
+	sha256sum -- "$@" | sha256sum | cut -d ' ' -f 1
+}
