@@ -40,10 +40,14 @@
  * takes no lock, may be interrupted anywhere, and may interrupt anything.
  *
  * Slow path, by the owner of &bpf_ringbuf.owner: walk pending over what has been committed
- * since, move tail up to consumer_pos, stamp the slots behind the new record, move
- * producer_pos over it, then move stamped. A small record has a window of slots stamped
- * behind it, for the fast path of those to come. A large one has none, since its payload
- * would overwrite the stamps for nothing: it costs what a lock costs.
+ * since; if there is no room before tail + size, move tail up to consumer_pos; stamp a
+ * window of slots behind the new record, for the fast path of those to come; move
+ * producer_pos over the record, then move stamped.
+ *
+ * Stamps are worth their price where CPUs would wait for each other. As long as the owner is
+ * always the same CPU, and for large records always, there is no window: such a record
+ * costs what a lock costs. Who is refused, as an NMI in the slow path is, counts as another
+ * CPU.
  *
  * Invariants, with size for the ring's size:
  *
@@ -59,12 +63,13 @@
  *
  * A. The owner stamps, then store-releases stamped. A producer load-acquires it, then
  *    moves producer_pos with release. The consumer load-acquires producer_pos, then reads
- *    headers: it sees the stamp or what came after.
+ *    headers: it sees the stamp or what came after. Where nothing is stamped the owner
+ *    writes the header itself before it store-releases producer_pos.
  * B. Commit's xchg on the header orders the payload before it; the consumer load-acquires
  *    the header. So does the owner before it gives the space away (with A: old stores to a
  *    record are before the new ones).
  * C. The consumer store-releases consumer_pos after its last read of a record. The owner
- *    load-acquires it before it stamps there.
+ *    load-acquires it before it moves tail, and so before anything is written there.
  * D. Commit's xchg is a full barrier before it reads consumer_pos, as is the smp_mb() in poll
  *    between the consumer's last store to it and the look at producer_pos: at least one of
  *    the two sees the other's store, so no wakeup is lost.
@@ -73,7 +78,7 @@
  * consumer_pos does not matter. Dropping and reserving must be one step, so every
  * reservation is the owner's, and nothing is stamped ahead:
  *
- * E. The owner stores overwrite_pos, then smp_wmb(), then stamps the freed space. A consumer
+ * E. The owner stores overwrite_pos, then smp_wmb(), then writes to the freed space. A consumer
  *    that has copied a record reads overwrite_pos again, after smp_rmb(): if it is beyond
  *    the record, the copy is void.
  *
@@ -109,10 +114,14 @@
 /* Longer records are refused whatever the ring's size: the flags need the upper bits. */
 #define RINGBUF_MAX_RECORD_SZ	(UINT_MAX / 4)
 
-/* Records up to this many bytes, header included, have slots stamped behind them. */
-#define RINGBUF_SMALL		512
+/* Records up to this many bytes, header included, may have slots stamped behind them... */
+#define RINGBUF_SMALL		(2048 + BPF_RINGBUF_HDR_SZ)
+/* ... and up to this many always have: a stamp costs less than the lock. */
+#define RINGBUF_TINY		16
 /* How much is stamped at a time; fits the L1 cache beside the records being written. */
 #define RINGBUF_WINDOW		8192
+/* After how many windows for one CPU the ring is no longer taken for shared. */
+#define RINGBUF_SHARED		16
 /* How many headers the owner looks at before it lets others in. */
 #define RINGBUF_WALK		(RINGBUF_WINDOW / BPF_RINGBUF_HDR_SZ)
 
@@ -128,12 +137,15 @@
  * @pages: all pages, the data's a second time at the end
  * @nr_pages: how many different ones
  * @overwrite: BPF_F_RB_OVERWRITE was given
+ * @small: kernel ring: records up to this many bytes, header included, try the fast path
  * @busy: user ring: not 0 while a program drains it
- * @owner: kernel ring: protects all writes to the positions below except a producer_pos
- *	that stays before @stamped
+ * @owner: kernel ring: protects all writes to what follows, and to a producer_pos that
+ *	leaves @stamped behind; on a line of its own, as others wait for it
+ * @last_cpu: the last owner; -1 if somebody was refused since
+ * @shared: not 0: several CPUs reserve; how many windows until that is in doubt
  * @pending: all records before it are committed
  * @tail: what is before it may be used again
- * @stamped: see above; read by every producer, so on a line of its own
+ * @stamped: see above
  * @lost: refused reservations and dropped records
  * @consumer_pos: kernel ring: written by user space
  * @producer_pos: end of the newest record
@@ -148,11 +160,14 @@ struct bpf_ringbuf {
 	struct page **pages;
 	int nr_pages;
 	bool overwrite;
+	u32 small;
 	atomic_t busy;
 	struct bpf_reslock owner ____cacheline_aligned_in_smp;
-	unsigned long pending;
+	int last_cpu;
+	unsigned int shared;
+	unsigned long pending ____cacheline_aligned_in_smp;
 	unsigned long tail;
-	unsigned long stamped ____cacheline_aligned_in_smp;
+	unsigned long stamped;
 	atomic_long_t lost ____cacheline_aligned_in_smp;
 
 	unsigned long consumer_pos __aligned(PAGE_SIZE);
@@ -254,6 +269,8 @@ static struct bpf_ringbuf *ringbuf_alloc(u32 size, int numa_node, bool overwrite
 	rb->nr_pages = nr_pages;
 	rb->mask = size - 1;
 	rb->overwrite = overwrite;
+	rb->small = overwrite ? 0 : RINGBUF_TINY;
+	rb->last_cpu = -1;
 	bpf_reslock_init(&rb->owner);
 	init_waitqueue_head(&rb->waitq);
 	/* Not a HARD one: on PREEMPT_RT a wakeup takes sleeping locks. */
@@ -455,6 +472,26 @@ const struct bpf_map_ops user_ringbuf_map_ops = {
 
 /* Kernel ring: reserve */
 
+/*
+ * Owner only. How many bytes to stamp behind a record. As long as one CPU alone reserves,
+ * taking the lock for each record costs it less than the stamps.
+ */
+static __always_inline unsigned long window(struct bpf_ringbuf *rb, u32 len)
+{
+	int cpu = raw_smp_processor_id();
+
+	if (unlikely(READ_ONCE(rb->last_cpu) != cpu)) {
+		WRITE_ONCE(rb->last_cpu, cpu);
+		rb->shared = RINGBUF_SHARED;
+		WRITE_ONCE(rb->small, RINGBUF_SMALL);
+	}
+	if (len > rb->small)
+		return 0;
+	if (rb->shared && !--rb->shared)
+		WRITE_ONCE(rb->small, RINGBUF_TINY);
+	return RINGBUF_WINDOW;
+}
+
 /* Owner only. Slots [@from, @to) read as busy records from now on. */
 static __always_inline void stamp(struct bpf_ringbuf *rb, unsigned long from, unsigned long to)
 {
@@ -463,17 +500,14 @@ static __always_inline void stamp(struct bpf_ringbuf *rb, unsigned long from, un
 }
 
 /*
- * Owner only. Move pending over committed records, then tail up to what is consumed. Done
- * whenever the owner is here, as the headers are still in the cache. False if the number of
- * headers ended the walk.
+ * Owner only. Move pending over committed records. Done whenever the owner is here, as their
+ * headers are still in the cache. False if the number of headers ended the walk.
  */
-static __always_inline bool reclaim(struct bpf_ringbuf *rb, unsigned long prod)
+static __always_inline bool walk(struct bpf_ringbuf *rb, unsigned long prod)
 {
-	unsigned long pending = rb->pending, tail = rb->tail, cons;
+	unsigned long pending = rb->pending;
 	int left = RINGBUF_WALK;
 
-	/* Barrier C, before the stamps. Space is reused in slots. */
-	cons = smp_load_acquire(&rb->consumer_pos) & ~7UL;
 	while (pending != prod && left--) {
 		u32 len = smp_load_acquire(&ringbuf_hdr(rb, pending)->len); /* Barrier B */
 
@@ -482,11 +516,19 @@ static __always_inline bool reclaim(struct bpf_ringbuf *rb, unsigned long prod)
 		pending += record_size(len);
 	}
 	rb->pending = pending;
+	return left >= 0;
+}
 
+/* Owner only. Move tail up to what is consumed and committed. */
+static __always_inline void reclaim(struct bpf_ringbuf *rb, unsigned long prod)
+{
+	unsigned long tail = rb->tail, cons;
+
+	/* Acquire: barrier C. Space is reused in slots. */
+	cons = smp_load_acquire(&rb->consumer_pos) & ~7UL;
 	/* Invariant 4 */
 	if (cons - tail <= prod - tail)
-		rb->tail = tail + min(cons - tail, pending - tail);
-	return left >= 0;
+		rb->tail = tail + min(cons - tail, rb->pending - tail);
 }
 
 /* Owner only, overwrite mode. Drop old records until one may end at @end. */
@@ -516,88 +558,101 @@ static __always_inline bool drop(struct bpf_ringbuf *rb, unsigned long prod, uns
 	return true;
 }
 
-/*
- * By what the consumer says; a look that costs no lock. Nonsense says no. The position that
- * is read first can only be too low, so what is full here was full when the second was read.
- */
-static __always_inline bool looks_full(struct bpf_ringbuf *rb, u32 len)
+/* It reads as busy before and after; the payload comes with the commit. */
+static __always_inline void *write_header(struct bpf_ringbuf *rb, unsigned long pos, u32 size)
 {
-	unsigned long prod, used;
+	struct bpf_ringbuf_hdr *hdr = ringbuf_hdr(rb, pos);
 
-	/* Acquire, for that order. */
-	prod = smp_load_acquire(&rb->producer_pos);
-	used = prod - (READ_ONCE(rb->consumer_pos) & ~7UL);
-	return used <= rb->mask && used + len > rb->mask;
+	WRITE_ONCE(hdr->len, size | BPF_RINGBUF_BUSY_BIT);
+	hdr->pg_off = ((void *)hdr - (void *)rb) >> PAGE_SHIFT;
+	return hdr + 1;
+}
+
+/* The one way with BPF_F_RB_OVERWRITE. NULL if there is no room, or if the lock was refused. */
+static noinline notrace void *ringbuf_reserve_overwrite(struct bpf_ringbuf *rb, u32 size)
+{
+	unsigned long prod, end, flags;
+	void *sample = NULL;
+
+	if (!bpf_reslock_acquire(&rb->owner, &flags))
+		return NULL;
+	/* Only owners move it. */
+	prod = rb->producer_pos;
+	end = prod + record_size(size);
+	if (drop(rb, prod, end)) {
+		sample = write_header(rb, prod, size);
+		/* Release: barrier A */
+		smp_store_release(&rb->producer_pos, end);
+	}
+	bpf_reslock_release(&rb->owner, flags);
+	return sample;
 }
 
 /*
- * The slow path: become the owner, make room, and reserve @len bytes. *@pos is where. False
- * if there is no room, or if the lock was refused.
+ * The slow path: become the owner, make room, and reserve. NULL if there is no room, or if
+ * the lock was refused.
  */
-static noinline notrace bool ringbuf_reserve_slow(struct bpf_ringbuf *rb, u32 len,
-						  unsigned long *pos)
+static noinline notrace void *ringbuf_reserve_slow(struct bpf_ringbuf *rb, u32 size)
 {
-	unsigned long window = len <= RINGBUF_SMALL && !rb->overwrite ? RINGBUF_WINDOW : 0;
-	unsigned long prod, end, ahead, done, flags;
-	bool room, look_again;
+	unsigned long win, prod, end, ahead, stamped, done, flags;
+	u32 len = record_size(size);
+	bool walked, look_again;
+	void *sample;
 
 again:
-	if (!rb->overwrite && looks_full(rb, len))
-		return false;
-	if (!bpf_reslock_acquire(&rb->owner, &flags))
-		return false;
+	if (unlikely(!bpf_reslock_acquire(&rb->owner, &flags))) {
+		/* As if of another CPU: with a window, fewer have to come here. */
+		WRITE_ONCE(rb->last_cpu, -1);
+		return NULL;
+	}
 
-	look_again = false;
-	done = rb->stamped;
+	win = window(rb, len);
+	stamped = rb->stamped;
+	done = stamped;
 	prod = READ_ONCE(rb->producer_pos);
-	do {
+	for (;;) {
+		walked = walk(rb, prod);
 		end = prod + len;
-		ahead = end;
-		/* Another owner has been here meanwhile: as on the fast path. */
-		if ((long)(rb->stamped - end) >= 0)
-			continue;
-
-		if (rb->overwrite) {
-			room = drop(rb, prod, end);
-		} else {
-			look_again = !reclaim(rb, prod);
-			room = end - rb->tail <= rb->mask;
+		ahead = end + win;
+		/* Without need it is not asked what the consumer, on another CPU, writes. */
+		if (ahead - rb->tail > rb->mask) {
+			reclaim(rb, prod);
+			if (unlikely(end - rb->tail > rb->mask))
+				goto full;
+			ahead = end + min(win, rb->tail + rb->mask - 7 - end);
 		}
-		if (!room) {
-			/* The consumer may be beyond prod, thanks to the fast path. */
-			look_again |= READ_ONCE(rb->producer_pos) != prod;
-			goto out;
-		}
-		if (window)
-			ahead = end + min(window, rb->tail + rb->mask - 7 - end);
 		stamp(rb, (long)(end - done) > 0 ? end : done, ahead);
-		done = ahead;
+		done = (long)(ahead - done) > 0 ? ahead : done;
 
-		if (prod == rb->stamped) {
+		if (likely(prod == stamped)) {
 			/* There is nothing left for the fast path to take: no race. */
-			WRITE_ONCE(ringbuf_hdr(rb, prod)->len, BPF_RINGBUF_BUSY_BIT);
+			sample = write_header(rb, prod, size);
 			/* Release: barrier A */
 			smp_store_release(&rb->producer_pos, end);
 			break;
 		}
 		/* Release: barrier A. It fails if the fast path was faster. */
-	} while (!try_cmpxchg_release(&rb->producer_pos, &prod, end));
-
-	if ((long)(ahead - rb->stamped) > 0) {
-		/* Not before producer_pos has passed what is not stamped. Barrier A. */
-		smp_store_release(&rb->stamped, ahead);
+		if (try_cmpxchg_release(&rb->producer_pos, &prod, end)) {
+			sample = write_header(rb, prod, size);
+			break;
+		}
 	}
-	room = true;
-out:
+	/* Not before producer_pos has passed what is not stamped. Barrier A. */
+	smp_store_release(&rb->stamped, done);
 	bpf_reslock_release(&rb->owner, flags);
-	if (!room && look_again)
+	return sample;
+
+full:
+	/* Or is it? The consumer may be beyond prod, thanks to the fast path. */
+	look_again = !walked || READ_ONCE(rb->producer_pos) != prod;
+	bpf_reslock_release(&rb->owner, flags);
+	if (look_again)
 		goto again;
-	*pos = prod;
-	return room;
+	return NULL;
 }
 
-static __always_inline bool ringbuf_reserve_pos(struct bpf_ringbuf *rb, u32 len,
-						unsigned long *pos)
+static __always_inline bool ringbuf_reserve_fast(struct bpf_ringbuf *rb, u32 len,
+						 unsigned long *pos)
 {
 	unsigned long stamped, prod, flags = 0;
 	bool done = true;
@@ -618,12 +673,12 @@ static __always_inline bool ringbuf_reserve_pos(struct bpf_ringbuf *rb, u32 len,
 		local_irq_restore(flags);
 
 	*pos = prod;
-	return done || ringbuf_reserve_slow(rb, len, pos);
+	return done;
 }
 
 static __always_inline void *ringbuf_reserve(struct bpf_ringbuf *rb, u64 size)
 {
-	struct bpf_ringbuf_hdr *hdr;
+	void *sample = NULL;
 	unsigned long pos;
 	u32 len;
 
@@ -631,20 +686,20 @@ static __always_inline void *ringbuf_reserve(struct bpf_ringbuf *rb, u64 size)
 	if (!IS_ENABLED(CONFIG_ARCH_HAVE_NMI_SAFE_CMPXCHG) && in_nmi())
 		return NULL;
 	if (unlikely(size > RINGBUF_MAX_RECORD_SZ))
-		goto lost;
+		goto out;
 	len = record_size(size);
-	if (unlikely(len > rb->mask) || unlikely(!ringbuf_reserve_pos(rb, len, &pos)))
-		goto lost;
-
-	/* It reads as busy before and after; the payload comes with the commit. */
-	hdr = ringbuf_hdr(rb, pos);
-	WRITE_ONCE(hdr->len, size | BPF_RINGBUF_BUSY_BIT);
-	hdr->pg_off = ((void *)hdr - (void *)rb) >> PAGE_SHIFT;
-	return hdr + 1;
-
-lost:
-	atomic_long_inc(&rb->lost);
-	return NULL;
+	if (unlikely(len > rb->mask))
+		goto out;
+	if (len <= READ_ONCE(rb->small) && ringbuf_reserve_fast(rb, len, &pos))
+		sample = write_header(rb, pos, size);
+	else if (rb->overwrite)
+		sample = ringbuf_reserve_overwrite(rb, size);
+	else
+		sample = ringbuf_reserve_slow(rb, size);
+out:
+	if (unlikely(!sample))
+		atomic_long_inc(&rb->lost);
+	return sample;
 }
 
 /* Kernel ring: commit */

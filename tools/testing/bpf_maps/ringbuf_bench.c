@@ -151,6 +151,20 @@ static unsigned long *map_page(unsigned long pgoff, unsigned long vm_flags)
 	return (unsigned long *)addr;
 }
 
+/* With real-time priority the producers would not let this thread stop them. */
+static void stay_in_control(void)
+{
+	struct sched_param param;
+	int policy = sched_getscheduler(0);
+
+	if (policy != SCHED_FIFO && policy != SCHED_RR)
+		return;
+	sched_getparam(0, &param);
+	param.sched_priority++;
+	if (sched_setscheduler(0, policy, &param))
+		shim_die("sched_setscheduler");
+}
+
 int main(int argc, char **argv)
 {
 	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_RINGBUF };
@@ -197,6 +211,7 @@ int main(int argc, char **argv)
 
 	for (i = 0; i < producers; i++)
 		pthread_create(&producer[i].thread, NULL, produce, &producer[i]);
+	stay_in_control();
 	usleep(time * 1e6);
 	WRITE_ONCE(stop, 1);
 	for (i = 0; i < producers; i++) {

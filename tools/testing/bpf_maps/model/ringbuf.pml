@@ -11,7 +11,9 @@
  *   ---+--------+------------+--------------+--------------+---
  *      | done   | records    | stamped busy | old contents |
  *
- * consumer_pos is at T or beyond, up to P; a hostile one is anywhere.
+ * consumer_pos is at T or beyond, up to P; a hostile one is anywhere. Whether the owner stamps
+ * a window is left open in each reservation. Where P == S it writes the header before it
+ * moves P; here that is a stamp, which is a header that reads as busy, too.
  * A slot is 8 bytes; a record is a header slot and payload slots. All positions count slots,
  * modulo M, and start shortly before M, so that they wrap.
  *
@@ -211,20 +213,6 @@ again:
 	NOTE_FULL();
 #endif
 	d_step { pos = P; end = ADD(pos, slots); NOTE_FULL() };
-	if
-	:: !BEFORE(S, end) ->
-		c = 0;
-		move_producer();
-		if
-		:: id != 0 -> goto unlock
-		:: else -> goto again
-		fi
-	:: else
-	fi;
-#ifndef BUG_CONS_FIRST
-	READ_CONS(c);
-	NOTE_FULL();
-#endif
 	/* walk over committed records */
 	do
 	:: d_step { Q == pos -> cut = false }; break
@@ -237,6 +225,19 @@ again:
 		n++
 	   }
 	od;
+	n = 0;
+	if
+	:: ns = ADD(end, WIN)
+	:: ns = end
+	fi;
+	if
+	:: SUB(ns, T) <= ROOM -> c = 0; goto room
+	:: else
+	fi;
+#ifndef BUG_CONS_FIRST
+	READ_CONS(c);
+	NOTE_FULL();
+#endif
 	atomic {
 		n = T;
 		if
@@ -278,6 +279,15 @@ again:
 		goto refused
 	:: else
 	fi;
+#ifndef BUG_WINDOW_UNBOUNDED
+	d_step {
+		if
+		:: BEFORE(ADD(T, ROOM), ns) -> ns = ADD(T, ROOM)
+		:: else
+		fi
+	};
+#endif
+room:
 	cut = false;
 #ifndef BUG_NO_STAMP_AT_P
 	if
@@ -286,26 +296,29 @@ again:
 	fi;
 #endif
 	d_step {
-		ns = ADD(end, WIN);
-#ifndef BUG_WINDOW_UNBOUNDED
 		if
-		:: BEFORE(ADD(T, ROOM), ns) -> ns = ADD(T, ROOM)
+		:: !stamped -> done = S; stamped = true
 		:: else
 		fi;
-#endif
 		if
-		:: !stamped || BEFORE(done, end) -> done = end
-		:: else
-		fi;
-		stamped = true
+		:: BEFORE(done, end) -> c = end
+		:: else -> c = done
+		fi
 	};
 	do
-	:: done != ns -> stamp(done); done = ADD(done, 1)
+	:: BEFORE(c, ns) -> stamp(c); c = ADD(c, 1)
 	:: else -> break
 	od;
 	skip;
+	d_step {
+		if
+		:: BEFORE(done, ns) -> done = ns
+		:: else
+		fi;
+		c = 0
+	};
 #ifdef BUG_EARLY_LIMIT
-	S = ns;
+	S = done;
 #endif
 	move_producer();
 	if
@@ -313,11 +326,9 @@ again:
 	:: else
 	fi;
 	d_step {
-		assert(!BEFORE(ns, S) && !BEFORE(ns, P));
-		S = ns
+		assert(!BEFORE(done, S) && !BEFORE(done, P));
+		S = done
 	};
-unlock:
-	skip;
 	drop_lock();
 	goto reserved;
 refused:
