@@ -49,7 +49,7 @@
  * costs what a lock costs. Who is refused, as an NMI in the slow path is, counts as another
  * CPU.
  *
- * Invariants, with size for the ring's size:
+ * Invariants (with size for the ring's size; 1 and 2 without BPF_F_RB_OVERWRITE):
  *
  * 1. tail - pending - producer_pos is their order, and producer_pos <= tail + size - 8.
  * 2. producer_pos <= stamped <= tail + size - 8, but while the owner moves both: then
@@ -78,11 +78,13 @@
  * consumer_pos does not matter. Dropping and reserving must be one step, so every
  * reservation is the owner's, and nothing is stamped ahead:
  *
- * E. The owner stores overwrite_pos, then smp_wmb(), then writes to the freed space. A consumer
+ * E. The owner stores overwrite_pos. Each owner has an smp_wmb() before it writes to space that
+ *    it or an earlier owner has freed, or lets the payload be written. A consumer
  *    that has copied a record reads overwrite_pos again, after smp_rmb(): if it is beyond
  *    the record, the copy is void.
  *
- * A reservation that is refused is counted, with each unread record that was dropped.
+ * A reservation that is refused is counted, with each unread record that was dropped. The
+ * owner looks at each record that it drops: the time is bounded by the size of the new one.
  *
  * User ring
  * =========
@@ -365,40 +367,46 @@ static int ringbuf_map_mmap_user(struct bpf_map *map, struct vm_area_struct *vma
 
 static unsigned long ringbuf_avail_data(struct bpf_ringbuf *rb)
 {
-	unsigned long prod, avail;
+	unsigned long cons, over, prod;
 
-	/* Acquire, so that what is subtracted is not older. */
-	prod = smp_load_acquire(&rb->producer_pos);
-	avail = prod - READ_ONCE(rb->consumer_pos);
-	if (rb->overwrite)
-		avail = min(avail, prod - READ_ONCE(rb->overwrite_pos));
-	return avail;
+	/* Acquire, and producer_pos last, so that it is not behind what is subtracted. */
+	cons = smp_load_acquire(&rb->consumer_pos);
+	over = smp_load_acquire(&rb->overwrite_pos);
+	prod = READ_ONCE(rb->producer_pos);
+	return rb->overwrite ? min(prod - cons, prod - over) : prod - cons;
 }
 
 static __poll_t ringbuf_map_poll_kern(struct bpf_map *map, struct file *filp,
 				      struct poll_table_struct *pts)
 {
 	struct bpf_ringbuf *rb = map_to_ringbuf(map);
+	unsigned long cons;
 
 	poll_wait(filp, &rb->waitq, pts);
 	/* Barrier D */
 	smp_mb();
 	/*
-	 * Busy records count: one may be committed with BPF_RB_NO_WAKEUP, and who sleeps
-	 * before it would not wake up.
+	 * Who is told that there is nothing must really have seen everything, or no commit
+	 * would wake it. So busy and dropped records count, and producer_pos is read last:
+	 * others may produce and consume in between.
 	 */
-	return ringbuf_avail_data(rb) ? EPOLLIN | EPOLLRDNORM : 0;
+	cons = smp_load_acquire(&rb->consumer_pos);
+	return READ_ONCE(rb->producer_pos) != cons ? EPOLLIN | EPOLLRDNORM : 0;
 }
 
 static __poll_t ringbuf_map_poll_user(struct bpf_map *map, struct file *filp,
 				      struct poll_table_struct *pts)
 {
 	struct bpf_ringbuf *rb = map_to_ringbuf(map);
+	unsigned long prod;
 
 	poll_wait(filp, &rb->waitq, pts);
-	/* As in the other direction: before the look at consumer_pos. */
+	/* As in the other direction: before the look at consumer_pos, which is the last. */
 	smp_mb();
-	return ringbuf_avail_data(rb) < ringbuf_size(rb) ? EPOLLOUT | EPOLLWRNORM : 0;
+	prod = smp_load_acquire(&rb->producer_pos);
+	/* What was drained meanwhile may be beyond prod. */
+	return (long)(prod - READ_ONCE(rb->consumer_pos)) < (long)ringbuf_size(rb) ?
+	       EPOLLOUT | EPOLLWRNORM : 0;
 }
 
 static void ringbuf_map_show_fdinfo(const struct bpf_map *map, struct seq_file *m)
@@ -553,8 +561,6 @@ static __always_inline bool drop(struct bpf_ringbuf *rb, unsigned long prod, uns
 	WRITE_ONCE(rb->overwrite_pos, over);
 	if (lost)
 		atomic_long_add(lost, &rb->lost);
-	/* Barrier E */
-	smp_wmb();
 	return true;
 }
 
@@ -580,6 +586,8 @@ static noinline notrace void *ringbuf_reserve_overwrite(struct bpf_ringbuf *rb, 
 	prod = rb->producer_pos;
 	end = prod + record_size(size);
 	if (drop(rb, prod, end)) {
+		/* Barrier E */
+		smp_wmb();
 		sample = write_header(rb, prod, size);
 		/* Release: barrier A */
 		smp_store_release(&rb->producer_pos, end);
@@ -657,7 +665,10 @@ static __always_inline bool ringbuf_reserve_fast(struct bpf_ringbuf *rb, u32 len
 	unsigned long stamped, prod, flags = 0;
 	bool done = true;
 
-	/* Where positions are short, no others may go round while one is held here. */
+	/*
+	 * Where positions are short, no others may go round while one is held here. (What is
+	 * left is an NMI, or another CPU, that produces 4 GiB before the next instruction.)
+	 */
 	if (!IS_ENABLED(CONFIG_64BIT))
 		local_irq_save(flags);
 	/* Barrier A */
@@ -725,7 +736,10 @@ static __always_inline void ringbuf_commit(void *sample, u64 flags, bool discard
 
 	/* From here on the record is not ours. Barriers B and D. */
 	xchg(&hdr->len, len);
-	/* A consumer that is elsewhere will find the record by itself. */
+	/*
+	 * A consumer that is elsewhere will find the record by itself. One that was overtaken
+	 * by whole rounds looks as if it were here, and is woken for nothing.
+	 */
 	cons = READ_ONCE(rb->consumer_pos) & rb->mask;
 	ringbuf_wake(rb, cons == place, flags);
 }

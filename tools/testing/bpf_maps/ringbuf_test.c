@@ -314,6 +314,13 @@ int main(int argc, char **argv)
 			  each);
 		test_step("other CPU after each instruction, overwrite", BPF_F_RB_OVERWRITE, true,
 			  each);
+		test_poll_step("poll after each instruction of others", BPF_MAP_TYPE_RINGBUF, 0, 8,
+			       produce_consume);
+		test_poll_step("poll, all records dropped meanwhile", BPF_MAP_TYPE_RINGBUF,
+			       BPF_F_RB_OVERWRITE, 8, produce_a_round);
+		test_poll_step("poll after each instruction of a drop", BPF_MAP_TYPE_RINGBUF,
+			       BPF_F_RB_OVERWRITE, 2056, poll_here);
+		test_poll_step("poll, user ring", BPF_MAP_TYPE_USER_RINGBUF, 0, 0, fill_drain);
 	}
 #endif
 

@@ -296,6 +296,93 @@ out:
 	end();
 }
 
+/* What poll says while others are at work. At no time is there nothing to read, or no room. */
+
+static __poll_t poll_seen;
+
+static __poll_t poll_now(void)
+{
+	poll_table table = {};
+
+	return step.ring.map->ops->map_poll(step.ring.map, NULL, &table);
+}
+
+static void other_cpu(void)
+{
+	shim_cpu = 1;
+	shim_irqs_off = 0;
+}
+
+/* One record more, then one less. */
+static void produce_consume(void)
+{
+	other_cpu();
+	step_commit(step_reserve(8));
+	smp_store_release(step.ring.cons, *step.ring.cons + total(8));
+}
+
+/* All records that are there are dropped. */
+static void produce_a_round(void)
+{
+	unsigned long end = *step.ring.prod;
+
+	other_cpu();
+	while (*step.ring.over != end)
+		step_commit(step_reserve(8));
+}
+
+static void poll_here(void)
+{
+	other_cpu();
+	poll_seen = poll_now();
+}
+
+/* One sample more, then all are drained. */
+static void fill_drain(void)
+{
+	*step.ring.prod += total(0);
+	smp_store_release(&step.ring.rb->consumer_pos, *step.ring.prod);
+}
+
+static void test_poll_step(const char *name, u32 type, u32 flags, u32 size, void (*hit)(void))
+{
+	unsigned long at;
+	void *sample;
+
+	if (!begin(name))
+		return;
+	trap_signals();
+	trap_set(1, 0, NULL);
+	for (at = 0; !failures; at++) {
+		if (!ring_new(&step.ring, type, PAGE_SIZE, flags))
+			break;
+		if (type == BPF_MAP_TYPE_USER_RINGBUF)
+			*step.ring.prod = total(0);
+		else
+			step_commit(step_reserve(size));
+		trap_set(0, at, hit);
+		if (hit == poll_here) {
+			poll_seen = EPOLLIN;
+			sample = STEPPED(reserve(&step.ring, size));
+			check(sample, "refused");
+		} else {
+			poll_seen = STEPPED(poll_now());
+		}
+		check(poll_seen, "interrupted after %lu", at);
+		if (hit == produce_consume) {
+			trap_set(0, at, hit);
+			check((long)STEPPED(query(&step.ring, BPF_RB_AVAIL_DATA)) > 0,
+			      "interrupted after %lu", at);
+		}
+		ring_free(&step.ring);
+		/* Both have fewer instructions. */
+		if (at == 1000)
+			break;
+	}
+	check(!traps[0].fired, "more instructions");
+	end();
+}
+
 #endif
 
 #endif
