@@ -530,7 +530,8 @@ static bool is_operation(const char *symbol)
 	static const char *const names[] = {
 		"bpf_ringbuf_reserve", "bpf_ringbuf_submit", "bpf_ringbuf_discard",
 		"bpf_ringbuf_output", "bpf_ringbuf_reserve_dynptr", "bpf_ringbuf_submit_dynptr",
-		"ringbuf_reserve_slow", "__bpf_ringbuf_reserve", "bpf_ringbuf_commit",
+		"ringbuf_reserve_slow", "ringbuf_reserve_overwrite",
+		"__bpf_ringbuf_reserve", "bpf_ringbuf_commit",
 	};
 	size_t len;
 	int i;
@@ -564,7 +565,8 @@ static bool find_places(void)
 			places[nr_places++].slow = slow;
 		}
 		start = is_operation(symbol) ? addr : 0;
-		slow = strstr(symbol, "slow") || strstr(symbol, "__");
+		slow = strstr(symbol, "slow") || strstr(symbol, "overwrite") ||
+		       strstr(symbol, "__");
 	}
 	fclose(file);
 	return ASSERT_GT(nr_places, 0, "operations' text");
