@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; see README.md.
-.PHONY: run shell test bench check series clean
+.PHONY: run shell test stress bench check series clean
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -11,6 +11,10 @@ shell:
 # CONFIG=base or CONFIG=debug: one of the two only
 test:
 	@scripts/test $(CONFIG)
+
+# SECONDS=n: of each load, 60 by default
+stress:
+	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
 
 # ROUNDS=n: boots of each kernel
 bench:
