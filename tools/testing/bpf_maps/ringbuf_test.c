@@ -303,6 +303,7 @@ int main(int argc, char **argv)
 	test_helpers();
 	if (NEW)
 		test_nonsense();
+	test_windows();
 	test_model("model", 0);
 	if (NEW)
 		test_model("model, overwrite", BPF_F_RB_OVERWRITE);

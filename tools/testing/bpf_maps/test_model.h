@@ -306,6 +306,71 @@ out:
 	end();
 }
 
+#ifndef STOCK
+/* Produce and consume @bytes on @cpu; how many of the records had stamps behind them. */
+static unsigned int records_with_window(struct ring *ring, int cpu, u32 size, unsigned int bytes)
+{
+	unsigned int count = 0, i;
+	void *sample;
+
+	shim_cpu = cpu;
+	for (i = 0; i < bytes / total(size); i++) {
+		sample = reserve(ring, size);
+		if (!check(sample, "record %u of %u bytes", i, size))
+			break;
+		bpf_ringbuf_submit(sample, 0);
+		smp_store_release(ring->cons, *ring->prod);
+		count += (long)(ring->rb->stamped - *ring->prod) > 0;
+		ring_check(ring);
+	}
+	shim_cpu = 0;
+	return count;
+}
+#endif
+
+/* Stamps are where they help: tiny records, and small ones if several CPUs reserve. */
+static void test_windows(void)
+{
+#ifndef STOCK
+	const unsigned int while_shared = (RINGBUF_SHARED + 1) * (RINGBUF_WINDOW + 4096);
+	unsigned long flags;
+	unsigned int count;
+	struct ring ring;
+
+	if (!begin("windows: where CPUs share the ring"))
+		return;
+	if (!ring_new(&ring, BPF_MAP_TYPE_RINGBUF, 64 * 1024, 0))
+		goto out;
+	records_with_window(&ring, 0, 56, while_shared);
+	count = records_with_window(&ring, 0, 56, 1 << 20);
+	check(!count, "%u, one CPU", count);
+	count = records_with_window(&ring, 0, 8, 8192);
+	check(count > 400, "%u, tiny records", count);
+	records_with_window(&ring, 0, 4096, 65536);
+
+	count = records_with_window(&ring, 1, 56, 8192);
+	check(count > 100, "%u, another CPU", count);
+	count = records_with_window(&ring, 1, 2048, 8192);
+	check(count, "%u, larger records", count);
+	records_with_window(&ring, 1, 4096, 65536);
+	count = records_with_window(&ring, 1, 4096, 65536);
+	check(!count, "%u, large records", count);
+
+	records_with_window(&ring, 1, 56, while_shared);
+	count = records_with_window(&ring, 1, 56, 1 << 20);
+	check(!count, "%u, one CPU again", count);
+	if (check(bpf_reslock_acquire(&ring.rb->owner, &flags), "lock")) {
+		check(!reserve(&ring, 56), "inside of the slow path");
+		bpf_reslock_release(&ring.rb->owner, flags);
+	}
+	count = records_with_window(&ring, 1, 56, 8192);
+	check(count > 100, "%u, after a refusal", count);
+	ring_free(&ring);
+out:
+	end();
+#endif
+}
+
 static void test_helpers(void)
 {
 	struct bpf_dynptr_kern ptr;
