@@ -371,7 +371,7 @@ static unsigned long ringbuf_avail_data(struct bpf_ringbuf *rb)
 
 	/* Acquire, and producer_pos last, so that it is not behind what is subtracted. */
 	cons = smp_load_acquire(&rb->consumer_pos);
-	over = smp_load_acquire(&rb->overwrite_pos);
+	over = smp_load_acquire(&rb->overwrite_pos); /* Likewise */
 	prod = READ_ONCE(rb->producer_pos);
 	return rb->overwrite ? min(prod - cons, prod - over) : prod - cons;
 }
@@ -401,8 +401,9 @@ static __poll_t ringbuf_map_poll_user(struct bpf_map *map, struct file *filp,
 	unsigned long prod;
 
 	poll_wait(filp, &rb->waitq, pts);
-	/* As in the other direction: before the look at consumer_pos, which is the last. */
+	/* As in the other direction: before the look at consumer_pos... */
 	smp_mb();
+	/* ... which is the last, hence acquire. */
 	prod = smp_load_acquire(&rb->producer_pos);
 	/* What was drained meanwhile may be beyond prod. */
 	return (long)(prod - READ_ONCE(rb->consumer_pos)) < (long)ringbuf_size(rb) ?
