@@ -42,7 +42,8 @@
  * Slow path, by the owner of &bpf_ringbuf.owner: walk pending over what has been committed
  * since; if there is no room before tail + size, move tail up to consumer_pos; stamp a
  * window of slots behind the new record, for the fast path of those to come; move
- * producer_pos over the record, then move stamped.
+ * producer_pos over the record, then move stamped. After a refusal the next ones look without
+ * the lock whether the ring is still full.
  *
  * Stamps are worth their price where CPUs would wait for each other. As long as the owner is
  * always the same CPU, and for large records always, there is no window: such a record
@@ -139,6 +140,7 @@
  * @pages: all pages, the data's a second time at the end
  * @nr_pages: how many different ones
  * @overwrite: BPF_F_RB_OVERWRITE was given
+ * @full: kernel ring: the last owner found no room; it is worth a look before the next one
  * @small: kernel ring: records up to this many bytes, header included, try the fast path
  * @busy: user ring: not 0 while a program drains it
  * @owner: kernel ring: protects all writes to what follows, and to a producer_pos that
@@ -162,6 +164,7 @@ struct bpf_ringbuf {
 	struct page **pages;
 	int nr_pages;
 	bool overwrite;
+	bool full;
 	u32 small;
 	atomic_t busy;
 	struct bpf_reslock owner ____cacheline_aligned_in_smp;
@@ -598,6 +601,20 @@ static noinline notrace void *ringbuf_reserve_overwrite(struct bpf_ringbuf *rb, 
 }
 
 /*
+ * By what the consumer says; a look that costs no lock. Nonsense says no. The position that
+ * is read first can only be too low, so what is full here was full when the second was read.
+ */
+static __always_inline bool looks_full(struct bpf_ringbuf *rb, u32 len)
+{
+	unsigned long prod, used;
+
+	/* Acquire, for that order. */
+	prod = smp_load_acquire(&rb->producer_pos);
+	used = prod - (READ_ONCE(rb->consumer_pos) & ~7UL);
+	return used <= rb->mask && used + len > rb->mask;
+}
+
+/*
  * The slow path: become the owner, make room, and reserve. NULL if there is no room, or if
  * the lock was refused.
  */
@@ -609,6 +626,8 @@ static noinline notrace void *ringbuf_reserve_slow(struct bpf_ringbuf *rb, u32 s
 	void *sample;
 
 again:
+	if (unlikely(READ_ONCE(rb->full)) && looks_full(rb, len))
+		return NULL;
 	if (unlikely(!bpf_reslock_acquire(&rb->owner, &flags))) {
 		/* As if of another CPU: with a window, fewer have to come here. */
 		WRITE_ONCE(rb->last_cpu, -1);
@@ -628,6 +647,8 @@ again:
 			reclaim(rb, prod);
 			if (unlikely(end - rb->tail > rb->mask))
 				goto full;
+			if (rb->full)
+				WRITE_ONCE(rb->full, false);
 			ahead = end + min(win, rb->tail + rb->mask - 7 - end);
 		}
 		stamp(rb, (long)(end - done) > 0 ? end : done, ahead);
@@ -654,6 +675,7 @@ again:
 full:
 	/* Or is it? The consumer may be beyond prod, thanks to the fast path. */
 	look_again = !walked || READ_ONCE(rb->producer_pos) != prod;
+	WRITE_ONCE(rb->full, true);
 	bpf_reslock_release(&rb->owner, flags);
 	if (look_again)
 		goto again;
