@@ -79,6 +79,7 @@
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/jhash.h>
 #include <linux/kernel.h>
 #include <linux/log2.h>
@@ -495,7 +496,11 @@ static struct mapping *add_mapping(struct mappings *maps, struct vm_area_struct 
 	m->offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) - vma->vm_start;
 	err = build_id_parse_nofault(vma, m->build_id, NULL);
 	m->known = !err;
-	if (err == -EFAULT && maps->reads_left)
+	/*
+	 * The error does not say whether a page was missing. To read another kind of file
+	 * could have effects, or take for ever.
+	 */
+	if (err && maps->reads_left && vma->vm_file && S_ISREG(file_inode(vma->vm_file)->i_mode))
 		maps->missing = get_file(vma->vm_file);
 	return m;
 }
