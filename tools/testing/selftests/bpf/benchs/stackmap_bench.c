@@ -31,6 +31,7 @@
 
 #define MAX_DEPTH	127
 #define MAX_RUNS	65536
+#define MIN_CALLS	(ENTRIES / 20)
 #define BATCH		16
 #define ENTRIES		8192
 #define NR_MAPPINGS	6
@@ -154,7 +155,7 @@ static void measure(enum what what, unsigned int depth, unsigned int load, unsig
 {
 	unsigned int entry = what == BUILD_ID ? sizeof(struct bpf_stack_build_id) : 8;
 	unsigned long calls = 0, nr = 0, n = 0, failed = 0;
-	double until = now() + ms;
+	double until;
 	struct stackmap_bench *skel;
 	int prog_fd;
 
@@ -176,8 +177,10 @@ static void measure(enum what what, unsigned int depth, unsigned int load, unsig
 	forge(what == KNOWN ? 0 : ~0U, depth, what == BUILD_ID);
 	if (what == KNOWN || what == BUILD_ID || what == KERNEL)
 		run(prog_fd, frames);
-	while (now() < until && nr < MAX_RUNS) {
-		if (what == NEW && calls % (ENTRIES / 20) == 0) {
+	until = now() + ms;
+	/* To fill the map takes longer than to measure. */
+	while ((now() < until || calls < MIN_CALLS) && nr < MAX_RUNS) {
+		if (what == NEW && calls % MIN_CALLS == 0) {
 			/* No more than a few percent above the load. */
 			empty_map(skel);
 			n = fill(skel, prog_fd, load, depth);
