@@ -38,8 +38,10 @@
  * 1. An entry is in a chain only if it is PRIVATE, LIVE or DYING. Of those with equal frames
  *    at most one is PRIVATE or LIVE.
  * 2. Frames are written only while the entry is PRIVATE and in no chain.
- * 3. entries <= number of used bits <= max_entries. Where entries is less than max_entries
- *    but no bit is free, somebody is about to insert or to give up an entry.
+ * 3. A link is counted in nr_entries after it was made; a removal, before the bit is used again
+ *    by its owner, or after it was cleared. So it may be off by those that are under way, but
+ *    if it is max_entries or more, there was no room. Where it is less but no bit is free,
+ *    somebody is about to insert, to count, or to give up an entry.
  *
  * Barriers:
  *
@@ -52,6 +54,8 @@
  *    (acquire) and after (smp_rmb()): same generation, same stack. Remove sets the new
  *    generation before the bit is cleared (release), and frames are written after the bit
  *    was set (full barrier); evict_entry() has an smp_wmb() instead.
+ * D. An insert counts the entry after the head has changed (full barrier). Who finds the map
+ *    full reads the head again after that (smp_rmb()): his stack may be there.
  *
  * Capture
  * =======
@@ -150,7 +154,8 @@ struct stack_entry {
  * @used: one bit for each entry that is not free
  * @scratch: build-id mode: value_size bytes for each CPU and kind of context
  * @lock: who removes
- * @nr_entries: how many are linked, for which programs have or will have the id
+ * @nr_entries: how many are linked, for which programs have or will have the id; below 0 for
+ *              a moment where one was removed before its insert has counted it
  * @lost: stacks that could not be stored
  * @heads: version in the upper half, 1 + id of the first entry or 0 in the lower
  */
@@ -163,7 +168,7 @@ struct bpf_stack_map {
 	unsigned long *used;
 	void *scratch;
 	struct bpf_reslock lock ____cacheline_aligned_in_smp;
-	atomic_t nr_entries;
+	atomic_long_t nr_entries;
 	atomic_long_t lost;
 	atomic64_t heads[] ____cacheline_aligned_in_smp;
 };
@@ -337,7 +342,7 @@ static int delete_entry(struct bpf_stack_map *smap, u32 id, int from)
 	if (done) {
 		free_entry(smap, id);
 		/* Not before: invariant 3 */
-		atomic_dec(&smap->nr_entries);
+		atomic_long_dec(&smap->nr_entries);
 	}
 	bpf_reslock_release(&smap->lock, flags);
 	return done ? 0 : -ENOENT;
@@ -354,7 +359,7 @@ static __always_inline s64 evict_entry(struct bpf_stack_map *smap, u32 hash)
 		return -EEXIST;
 	for (n = min(max, STACK_MAP_RETRIES); n; n--) {
 		if (remove_entry(smap, id, ENTRY_LIVE)) {
-			atomic_dec(&smap->nr_entries);
+			atomic_long_dec(&smap->nr_entries);
 			/* Barrier C */
 			smp_wmb();
 			ret = id;
@@ -374,11 +379,14 @@ static __always_inline s64 take_entry(struct bpf_stack_map *smap, u32 hash, u64 
 	int tries;
 
 	for (tries = 0; tries < STACK_MAP_RETRIES; tries++) {
-		if (atomic_read(&smap->nr_entries) >= max)
+		if (atomic_long_read(&smap->nr_entries) >= (long)max)
 			return flags & BPF_F_REUSE_STACKID ? evict_entry(smap, hash) : -ENOMEM;
 		id = find_next_zero_bit(smap->used, max, id);
 		if (id >= max)
 			id = find_first_zero_bit(smap->used, max);
+		/* An insert that this one interrupted may have the last one. */
+		if (id >= max && flags & BPF_F_REUSE_STACKID)
+			return evict_entry(smap, hash);
 		/* A full barrier: C */
 		if (id < max && !test_and_set_bit(id, smap->used)) {
 			atomic_add(ENTRY_PRIVATE, &nth_entry(smap, id)->state);
@@ -415,11 +423,13 @@ static __always_inline long stack_id(struct bpf_stack_map *smap, const u64 *fram
 		}
 		if (!e) {
 			id = take_entry(smap, hash, flags);
-			/* Who took the last one may have taken it for this stack. */
-			if (id < 0 && atomic64_read(headp) != head)
-				continue;
-			if (id < 0)
+			if (id < 0) {
+				/* Who took the last one may have taken it for this stack. Barrier D */
+				smp_rmb();
+				if (atomic64_read(headp) != head)
+					continue;
 				break;
+			}
 			e = nth_entry(smap, id);
 			WRITE_ONCE(e->hash, hash);
 			WRITE_ONCE(e->words, words);
@@ -429,7 +439,9 @@ static __always_inline long stack_id(struct bpf_stack_map *smap, const u64 *fram
 		state = atomic_read(&e->state);
 		/* Release: barrier A */
 		if (atomic64_try_cmpxchg_release(headp, &head, new_head(head, id + 1))) {
-			atomic_inc(&smap->nr_entries);
+			/* Barrier D */
+			smp_mb__before_atomic();
+			atomic_long_inc(&smap->nr_entries);
 			make_live(e, state);
 			return id;
 		}
@@ -1249,7 +1261,7 @@ static void stack_map_show_fdinfo(const struct bpf_map *map, struct seq_file *m)
 {
 	struct bpf_stack_map *smap = to_stack_map(map);
 
-	seq_printf(m, "entries:\t%u\n", atomic_read(&smap->nr_entries));
+	seq_printf(m, "entries:\t%ld\n", max(atomic_long_read(&smap->nr_entries), 0L));
 	seq_printf(m, "lost:\t%lu\n", atomic_long_read(&smap->lost));
 }
 

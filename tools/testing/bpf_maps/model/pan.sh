@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 # What run and run_mutations share. Sourced, never run.
 
-model=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/ringbuf.pml
+models=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+model=ringbuf
 count=0
 failed=0
 work=$(mktemp -d)
@@ -13,19 +14,19 @@ if ! command -v spin >/dev/null || ! command -v "${CC:-cc}" >/dev/null; then
 	exit 0
 fi
 
-# search FLAGS...: all interleavings of one variant, into $work/out. No bitstate hashing
-# and no hash compaction: COLLAPSE loses nothing. Partial order reduction, except with
-# an NMI, whose "provided" clause it cannot take.
+# search FLAGS...: all interleavings of one variant of $model, into $work/out. No bitstate
+# hashing and no hash compaction: COLLAPSE loses nothing. Partial order reduction, except
+# with an NMI, whose "provided" clause it cannot take.
 search()
 {
 	local flags=(-O2 -w -DSAFETY -DCOLLAPSE "-DMEMLIM=${MEMLIM:-4000}")
 	case " $* " in
-	*" -DNMI "*) flags+=(-DNOREDUCE);;
+	*" -DNMI"*) flags+=(-DNOREDUCE);;
 	esac
 	rm -rf "${work:?}"/*
 	(
 		cd "$work"
-		spin -a "$@" "$model" &&
+		spin -a "$@" "$models/$model.pml" &&
 		"${CC:-cc}" "${flags[@]}" -o pan pan.c &&
 		./pan -b -n -m100000
 	) >"$work/out" 2>&1 || true
