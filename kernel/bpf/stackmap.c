@@ -21,7 +21,7 @@
  *
  *   FREE     nobody's
  *   PRIVATE  of who fills or frees it; or in its chain, but its id is not known yet
- *   LIVE     in its chain, its id is known; with CLAIMED while a system call takes it out
+ *   LIVE     in its chain, its id is known
  *   DYING    still in its chain, but not found any more
  *
  * The generation counts how often the entry was given back.
@@ -112,6 +112,9 @@
 /* How often a walk or a search starts again because others were faster. */
 #define STACK_MAP_RETRIES	64
 
+/* How many bits to look at, about, for one that is free. */
+#define STACK_MAP_SCAN		(1U << 22)
+
 /* Mappings that one call remembers; a stack seldom goes through more files. */
 #define NR_MAPPINGS		8
 
@@ -124,9 +127,7 @@
 #define ENTRY_LIVE		2
 #define ENTRY_DYING		3
 #define ENTRY_KIND		3
-#define ENTRY_CLAIMED		4
-#define ENTRY_STATE		(ENTRY_KIND | ENTRY_CLAIMED)
-#define ENTRY_GENERATION	8
+#define ENTRY_GENERATION	4
 
 /**
  * struct stack_entry - a stack
@@ -307,18 +308,16 @@ static __always_inline void unlink_entry(struct bpf_stack_map *smap, struct stac
 	} while (!atomic64_try_cmpxchg(headp, &head, new_head(head, first))); /* Barrier B */
 }
 
-/* Under the lock. An entry in state @from leaves the map, and is PRIVATE then. */
-static __always_inline bool remove_entry(struct bpf_stack_map *smap, u32 id, int from)
+/* Under the lock. An entry that is LIVE in @state, and still is, leaves the map as PRIVATE. */
+static __always_inline bool remove_entry(struct bpf_stack_map *smap, u32 id, int state)
 {
 	struct stack_entry *e = nth_entry(smap, id);
-	int state = atomic_read(&e->state);
+	int dying = state - ENTRY_LIVE + ENTRY_DYING;
 
-	do {
-		if ((state & ENTRY_STATE) != from)
-			return false;
-	} while (!atomic_try_cmpxchg(&e->state, &state, (state & ~ENTRY_STATE) | ENTRY_DYING));
+	if ((state & ENTRY_KIND) != ENTRY_LIVE || atomic_cmpxchg(&e->state, state, dying) != state)
+		return false;
 	unlink_entry(smap, e, id);
-	atomic_set(&e->state, (state & ~ENTRY_STATE) + ENTRY_GENERATION + ENTRY_PRIVATE);
+	atomic_set(&e->state, dying - ENTRY_DYING + ENTRY_GENERATION + ENTRY_PRIVATE);
 	return true;
 }
 
@@ -330,15 +329,15 @@ static __always_inline void free_entry(struct bpf_stack_map *smap, u32 id)
 	clear_bit_unlock(id, smap->used);
 }
 
-/* Remove an entry for a system call. */
-static int delete_entry(struct bpf_stack_map *smap, u32 id, int from)
+/* Remove an entry for a system call, if it is LIVE in @state. */
+static int delete_entry(struct bpf_stack_map *smap, u32 id, int state)
 {
 	unsigned long flags;
 	bool done;
 
 	if (!bpf_reslock_acquire(&smap->lock, &flags))
 		return -EBUSY;
-	done = remove_entry(smap, id, from);
+	done = remove_entry(smap, id, state);
 	if (done) {
 		free_entry(smap, id);
 		/* Not before: invariant 3 */
@@ -358,7 +357,7 @@ static __always_inline s64 evict_entry(struct bpf_stack_map *smap, u32 hash)
 	if (!bpf_reslock_acquire(&smap->lock, &flags))
 		return -EEXIST;
 	for (n = min(max, STACK_MAP_RETRIES); n; n--) {
-		if (remove_entry(smap, id, ENTRY_LIVE)) {
+		if (remove_entry(smap, id, atomic_read(&nth_entry(smap, id)->state))) {
 			atomic_long_dec(&smap->nr_entries);
 			/* Barrier C */
 			smp_wmb();
@@ -376,9 +375,9 @@ static __always_inline s64 evict_entry(struct bpf_stack_map *smap, u32 hash)
 static __always_inline s64 take_entry(struct bpf_stack_map *smap, u32 hash, u64 flags)
 {
 	u32 max = smap->map.max_entries, id = reciprocal_scale(hash, max);
-	int tries;
+	u32 tries = 2 + min(STACK_MAP_SCAN / max, 1024U);
 
-	for (tries = 0; tries < STACK_MAP_RETRIES; tries++) {
+	while (tries--) {
 		if (atomic_long_read(&smap->nr_entries) >= (long)max)
 			return flags & BPF_F_REUSE_STACKID ? evict_entry(smap, hash) : -ENOMEM;
 		id = find_next_zero_bit(smap->used, max, id);
@@ -985,6 +984,42 @@ static u32 next_live(struct bpf_stack_map *smap, u32 id)
 	return id;
 }
 
+/* Copy a stack, zero what is behind it, and tell the state in which it was all the time. */
+static int copy_stack(struct bpf_stack_map *smap, u32 id, void *value, int *state)
+{
+	u32 size = smap->map.value_size, len;
+	struct stack_entry *e;
+
+	if (unlikely(id >= smap->map.max_entries))
+		return -ENOENT;
+	e = nth_entry(smap, id);
+	/* Acquire: barrier C */
+	*state = atomic_read_acquire(&e->state);
+	if ((*state & ENTRY_KIND) != ENTRY_LIVE)
+		return -ENOENT;
+	/* If they are of another stack meanwhile, that will be seen. */
+	len = min_t(u32, READ_ONCE(e->words) * sizeof(u64), size);
+	data_race(memcpy(value, e->frames, len));
+	memset(value + len, 0, size - len);
+	/* Barrier C */
+	smp_rmb();
+	return (atomic_read(&e->state) ^ *state) & ~ENTRY_KIND ? -ENOENT : 0;
+}
+
+/* Copy a stack to user space by way of @buf, and remove it. It stays if it cannot be copied. */
+static int take_out(struct bpf_stack_map *smap, u32 id, void *buf, void __user *value)
+{
+	int state, err;
+
+	err = copy_stack(smap, id, buf, &state);
+	if (err)
+		return err;
+	if (copy_to_user(value, buf, smap->map.value_size))
+		return -EFAULT;
+	/* That it is in the same state proves that nobody else has removed this stack. */
+	return delete_entry(smap, id, state);
+}
+
 /**
  * bpf_stackmap_copy - copy a stack for a system call
  * @map: the map
@@ -997,65 +1032,25 @@ static u32 next_live(struct bpf_stack_map *smap, u32 id)
  */
 int bpf_stackmap_copy(struct bpf_map *map, void *key, void *value)
 {
-	struct bpf_stack_map *smap = to_stack_map(map);
-	u32 id = *(u32 *)key, len;
-	struct stack_entry *e;
 	int state;
 
-	if (unlikely(id >= map->max_entries))
-		return -ENOENT;
-	e = nth_entry(smap, id);
-	/* Acquire: barrier C */
-	state = atomic_read_acquire(&e->state);
-	if ((state & ENTRY_KIND) != ENTRY_LIVE)
-		return -ENOENT;
-	/* If they are of another stack meanwhile, that will be seen. */
-	len = min_t(u32, READ_ONCE(e->words) * sizeof(u64), map->value_size);
-	data_race(memcpy(value, e->frames, len));
-	memset(value + len, 0, map->value_size - len);
-	/* Barrier C */
-	smp_rmb();
-	if ((atomic_read(&e->state) ^ state) & ~ENTRY_STATE)
-		return -ENOENT;
-	return 0;
-}
-
-/*
- * Copy a stack to user space and remove it. It stays if it cannot be copied. Nobody else
- * removes it while it is claimed.
- */
-static int take_out(struct bpf_stack_map *smap, u32 id, void __user *value)
-{
-	struct stack_entry *e = nth_entry(smap, id);
-	int state = atomic_read(&e->state), err = 0;
-	u32 len;
-
-	do {
-		if ((state & ENTRY_STATE) != ENTRY_LIVE)
-			return -ENOENT;
-	} while (!atomic_try_cmpxchg(&e->state, &state, state | ENTRY_CLAIMED));
-
-	len = e->words * sizeof(u64);
-	if (copy_to_user(value, e->frames, len) ||
-	    clear_user(value + len, smap->map.value_size - len))
-		err = -EFAULT;
-	if (!err)
-		err = delete_entry(smap, id, ENTRY_LIVE | ENTRY_CLAIMED);
-	if (err)
-		atomic_andnot(ENTRY_CLAIMED, &e->state);
-	return err;
+	return copy_stack(to_stack_map(map), *(u32 *)key, value, &state);
 }
 
 static int stack_map_lookup_and_delete_user(struct bpf_map *map, void *key, void __user *value,
 					    u64 flags)
 {
-	u32 id = *(u32 *)key;
+	void *buf;
+	int err;
 
 	if (flags)
 		return -EINVAL;
-	if (id >= map->max_entries)
-		return -ENOENT;
-	return take_out(to_stack_map(map), id, value);
+	buf = kvmalloc(map->value_size, GFP_USER | __GFP_NOWARN);
+	if (!buf)
+		return -ENOMEM;
+	err = take_out(to_stack_map(map), *(u32 *)key, buf, value);
+	kvfree(buf);
+	return err;
 }
 
 /* The stacks from the cursor on. @remove: each is removed as soon as it has been copied. */
@@ -1063,12 +1058,12 @@ static int do_lookup_batch(struct bpf_map *map, const union bpf_attr *attr,
 			   union bpf_attr __user *uattr, bool remove)
 {
 	u32 __user *keys = u64_to_user_ptr(attr->batch.keys);
-	void __user *values = u64_to_user_ptr(attr->batch.values);
+	void __user *value = u64_to_user_ptr(attr->batch.values);
 	void __user *cursor = u64_to_user_ptr(attr->batch.out_batch);
 	struct bpf_stack_map *smap = to_stack_map(map);
 	u32 id = 0, nr = 0, max = attr->batch.count;
-	void *value = NULL;
-	int err = 0;
+	int err = 0, state;
+	void *buf;
 
 	if (attr->batch.elem_flags || attr->batch.flags)
 		return -EINVAL;
@@ -1082,13 +1077,11 @@ static int do_lookup_batch(struct bpf_map *map, const union bpf_attr *attr,
 	/* Stacks would be gone if this failed at the end. */
 	if (copy_to_user(cursor, &id, sizeof(id)))
 		return -EFAULT;
-	if (!remove) {
-		value = kvmalloc(map->value_size, GFP_USER | __GFP_NOWARN);
-		if (!value)
-			return -ENOMEM;
-	}
+	buf = kvmalloc(map->value_size, GFP_USER | __GFP_NOWARN);
+	if (!buf)
+		return -ENOMEM;
 
-	while (nr < max) {
+	for (; nr < max; id++) {
 		id = next_live(smap, id);
 		if (id >= map->max_entries) {
 			err = -ENOENT;
@@ -1097,22 +1090,22 @@ static int do_lookup_batch(struct bpf_map *map, const union bpf_attr *attr,
 		if (put_user(id, keys + nr))
 			err = -EFAULT;
 		else if (remove)
-			err = take_out(smap, id, values + (size_t)nr * map->value_size);
+			err = take_out(smap, id, buf, value);
 		else
-			err = bpf_stackmap_copy(map, &id, value);
-		if (!err && !remove &&
-		    copy_to_user(values + (size_t)nr * map->value_size, value, map->value_size))
+			err = copy_stack(smap, id, buf, &state);
+		if (!err && !remove && copy_to_user(value, buf, map->value_size))
 			err = -EFAULT;
-		if (!err)
-			nr++;
-		else if (err == -ENOENT)
-			err = 0;	/* removed by somebody else meanwhile */
-		else
+		/* Removed by somebody else meanwhile: that is as if it was not there. */
+		if (err && err != -ENOENT)
 			break;
-		id++;
+		if (!err) {
+			nr++;
+			value += map->value_size;
+		}
+		err = 0;
 		cond_resched();
 	}
-	kvfree(value);
+	kvfree(buf);
 	if (copy_to_user(cursor, &id, sizeof(id)) || put_user(nr, &uattr->batch.count))
 		err = -EFAULT;
 	return err;
@@ -1154,11 +1147,12 @@ static int stack_map_get_next_key(struct bpf_map *map, void *key, void *next_key
 
 static long stack_map_delete_elem(struct bpf_map *map, void *key)
 {
+	struct bpf_stack_map *smap = to_stack_map(map);
 	u32 id = *(u32 *)key;
 
 	if (unlikely(id >= map->max_entries))
 		return -E2BIG;
-	return delete_entry(to_stack_map(map), id, ENTRY_LIVE);
+	return delete_entry(smap, id, atomic_read(&nth_entry(smap, id)->state));
 }
 
 /* System calls copy, and programs cannot look up. */

@@ -65,15 +65,13 @@
 #define PRIVATE		1
 #define LIVE		2
 #define DYING		3
-#define CLAIMED		4
-#define STATE		7
 #ifdef BUG_NO_GENERATION
 #define GENERATION	0
 #else
-#define GENERATION	8
+#define GENERATION	4
 #endif
 #define KIND(s)		((s) & 3)
-#define NO_STATE(s)	((s) & (255 - STATE))
+#define NO_KIND(s)	((s) & 252)
 
 /* a head: version and 1 + id */
 #define FIRST(h)	((h) & 3)
@@ -115,6 +113,7 @@ byte held;			/* links minus removals that are complete */
 byte busy;			/* inserters between their bit and link and count, or its return */
 byte missed;			/* calls that lost a stack */
 byte ended;			/* operations */
+byte gone;			/* what was removed last, under the lock */
 byte k;				/* in d_steps only, 0 between them */
 
 #define BIT(e)		(1 << (e))
@@ -128,10 +127,10 @@ byte k;				/* in d_steps only, 0 between them */
 	fi
 
 /* What remove_entry() compares an entry's state with. */
-#ifdef BUG_CLAIM_IGNORED
+#ifdef BUG_ANY_LIVE
 #define MAY_REMOVE(id, from)	(KIND(state[id]) == LIVE)
 #else
-#define MAY_REMOVE(id, from)	((state[id] & STATE) == from)
+#define MAY_REMOVE(id, from)	(KIND(from) == LIVE && state[id] == from)
 #endif
 
 /* Under the lock; sets done. Uses st, hd and link. */
@@ -141,8 +140,9 @@ inline remove_entry(id, from)
 		if
 		:: MAY_REMOVE(id, from) ->
 			assert(name[id] != 0);
-			st = NO_STATE(state[id]);
+			st = NO_KIND(state[id]);
 			state[id] = st + DYING;
+			gone = name[id];
 			name[id] = 0;
 			done = true
 		:: else -> done = false
@@ -216,7 +216,7 @@ inline delete_entry(id, from, cpu)
 #endif
 	:: else
 	fi;
-	owner = NOBODY
+	d_step { took = gone; gone = 0; owner = NOBODY }
 }
 
 inline give_back(id)
@@ -288,15 +288,17 @@ inline take_entry(cpu)
 		do
 		:: n == E -> break
 		:: else ->
-			remove_entry(slot, LIVE);
+			was = state[slot];
+			remove_entry(slot, was);
 			if
 			:: done ->
-				d_step { nr--; held--; busy++; own = slot + 1; done = false };
+				d_step { nr--; held--; busy++; own = slot + 1; done = false; was = 0 };
 				break
 			:: else ->
-				d_step { n++; slot = (slot + 1) % E }
+				d_step { n++; slot = (slot + 1) % E; was = 0 }
 			fi
 		od;
+		gone = 0;
 		owner = NOBODY
 	:: else
 	fi;
@@ -501,7 +503,7 @@ out:
 	}
 }
 
-#define LOCALS	byte s, hd, link, nx, st, own, n, slot, tries;	\
+#define LOCALS	byte s, hd, link, nx, st, own, n, slot, tries, was;	\
 		bool hit, no_room, done
 
 inline pick(from, to)
@@ -570,17 +572,18 @@ proctype deleter() provided (!nmi)
 proctype deleter()
 #endif
 {
-	byte id, st, hd, link, todo = DELETE;
+	byte id, st, hd, link, was, took, todo = DELETE;
 	bool done;
 
 	do
 	:: todo > 0 ->
 		todo--;
 		select(id : 0 .. E - 1);
-		delete_entry(id, LIVE, 3);
+		was = state[id];
+		delete_entry(id, was, 3);
 refused:
 	skip;
-		d_step { id = 0; done = false; ended++ }
+		d_step { id = 0; was = 0; took = 0; done = false; ended++ }
 	:: else -> break
 	od
 }
@@ -589,54 +592,36 @@ refused:
 #if DRAIN > 0
 proctype drainer()
 {
-	byte id, st, hd, link, todo = DRAIN, was, a;
+	byte id, st, hd, link, took, todo = DRAIN, from, was, a, b;
 	bool done;
 
 	do
 	:: todo > 0 ->
 		todo--;
 		select(id : 0 .. E - 1);
-#ifdef BUG_NO_CLAIM
-		was = name[id];
+		atomic { from = state[id]; was = name[id] };
 		if
-		:: KIND(state[id]) == LIVE
-		:: else -> goto out
+		:: KIND(from) != LIVE -> goto out
+		:: else
 		fi;
-#else
-		if
-		:: d_step {
-			(state[id] & STATE) == LIVE ->
-			state[id] = state[id] + CLAIMED;
-			was = name[id]
-		   }
-		:: (state[id] & STATE) != LIVE -> goto out
-		fi;
-#endif
 		a = f0[id];
-		assert(a == was && f1[id] == was);
+		b = f1[id];
 		if
-		:: goto refused			/* the user's page is not there */
+		:: NO_KIND(state[id]) != NO_KIND(from) -> goto out
+		:: else
+		fi;
+		if
+		:: goto out			/* the user's page is not there */
 		:: true
 		fi;
-#ifdef BUG_NO_CLAIM
-		delete_entry(id, LIVE, 4);
-#else
-		delete_entry(id, LIVE + CLAIMED, 4);
-		/* what was handed out is gone, and by this call */
-		assert(done);
-#endif
-		goto out;
+		delete_entry(id, from, 4);
+		/* what is gone by this call is what was handed out */
+		assert(!done || (a == took && b == took));
 refused:
 		skip;
-#ifndef BUG_NO_CLAIM
-		d_step {
-			assert(name[id] == was && (state[id] & STATE) == LIVE + CLAIMED);
-			state[id] = state[id] - CLAIMED
-		};
-#endif
 out:
-	skip;
-		d_step { id = 0; was = 0; a = 0; done = false; ended++ }
+		skip;
+		d_step { id = 0; from = 0; was = 0; took = 0; a = 0; b = 0; done = false; ended++ }
 	:: else -> break
 	od
 }
@@ -660,7 +645,7 @@ proctype reader()
 		b = f1[id];
 #ifndef BUG_READ_ONCE
 		if
-		:: NO_STATE(state[id]) != NO_STATE(st) -> goto out
+		:: NO_KIND(state[id]) != NO_KIND(st) -> goto out
 		:: else
 		fi;
 #endif
@@ -703,7 +688,7 @@ init
 			link = FIRST(head[h]);
 			do
 			:: link != 0 ->
-				assert(state[link - 1] % 8 == LIVE && CHAIN(name[link - 1]) == h);
+				assert(KIND(state[link - 1]) == LIVE && CHAIN(name[link - 1]) == h);
 				assert(f0[link - 1] == name[link - 1]);
 				linked++;
 				link = next[link - 1]
@@ -716,7 +701,7 @@ init
 		:: e < E ->
 			if
 			:: used[e] -> bits++
-			:: else -> assert((state[e] & STATE) == FREE && name[e] == 0)
+			:: else -> assert(KIND(state[e]) == FREE && name[e] == 0)
 			fi;
 			e++
 		:: else -> break
