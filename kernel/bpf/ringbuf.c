@@ -120,7 +120,7 @@
 /* Records up to this many bytes, header included, may have slots stamped behind them... */
 #define RINGBUF_SMALL		(2048 + BPF_RINGBUF_HDR_SZ)
 /* ... and up to this many always have: a stamp costs less than the lock. */
-#define RINGBUF_TINY		16
+#define RINGBUF_TINY		(64 + BPF_RINGBUF_HDR_SZ)
 /* How much is stamped at a time; fits the L1 cache beside the records being written. */
 #define RINGBUF_WINDOW		8192
 /* After how many windows for one CPU the ring is no longer taken for shared. */
@@ -618,10 +618,9 @@ static __always_inline bool looks_full(struct bpf_ringbuf *rb, u32 len)
  * The slow path: become the owner, make room, and reserve. NULL if there is no room, or if
  * the lock was refused.
  */
-static noinline notrace void *ringbuf_reserve_slow(struct bpf_ringbuf *rb, u32 size)
+static noinline notrace void *ringbuf_reserve_slow(struct bpf_ringbuf *rb, u32 size, u32 len)
 {
 	unsigned long win, prod, end, ahead, stamped, done, flags;
-	u32 len = record_size(size);
 	bool walked, look_again;
 	void *sample;
 
@@ -651,24 +650,30 @@ again:
 				WRITE_ONCE(rb->full, false);
 			ahead = end + min(win, rb->tail + rb->mask - 7 - end);
 		}
-		stamp(rb, (long)(end - done) > 0 ? end : done, ahead);
-		done = (long)(ahead - done) > 0 ? ahead : done;
+		if (win) {
+			stamp(rb, (long)(end - done) > 0 ? end : done, ahead);
+			if ((long)(ahead - done) > 0)
+				done = ahead;
+		}
 
 		if (likely(prod == stamped)) {
 			/* There is nothing left for the fast path to take: no race. */
 			sample = write_header(rb, prod, size);
 			/* Release: barrier A */
 			smp_store_release(&rb->producer_pos, end);
+			stamped = ahead;
 			break;
 		}
 		/* Release: barrier A. It fails if the fast path was faster. */
 		if (try_cmpxchg_release(&rb->producer_pos, &prod, end)) {
 			sample = write_header(rb, prod, size);
+			if ((long)(ahead - stamped) > 0)
+				stamped = ahead;
 			break;
 		}
 	}
 	/* Not before producer_pos has passed what is not stamped. Barrier A. */
-	smp_store_release(&rb->stamped, done);
+	smp_store_release(&rb->stamped, stamped);
 	bpf_reslock_release(&rb->owner, flags);
 	return sample;
 
@@ -729,7 +734,7 @@ static __always_inline void *ringbuf_reserve(struct bpf_ringbuf *rb, u64 size)
 	else if (rb->overwrite)
 		sample = ringbuf_reserve_overwrite(rb, size);
 	else
-		sample = ringbuf_reserve_slow(rb, size);
+		sample = ringbuf_reserve_slow(rb, size, len);
 out:
 	if (unlikely(!sample))
 		atomic_long_inc(&rb->lost);
