@@ -2575,6 +2575,7 @@ static void fault(int event, __u64 n)
 		req[i].ret = NO_RET;
 		req[i].runs = 0;
 	}
+	skel->bss->fault_addr = (__u64)page;
 	event_ring->data_tail = event_ring->data_head;
 	ioctl(event, PERF_EVENT_IOC_ENABLE, 0);
 	forged_syscall(fp, __NR_getcpu, (long)page, 0);

@@ -21,6 +21,7 @@ struct {
 
 struct stack_request requests[NR_SLOTS];
 struct stack_request nested;		/* what a program inside of another one's helper does */
+__u64 fault_addr;		/* where the event is wanted */
 int other_pid;			/* whose stack OTHER_STACK takes */
 bool hold, held, held_in_vain;	/* a program that waits at its place */
 
@@ -105,12 +106,14 @@ int at_sleepable_uprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-/* On an event with callchain, kernel and user in turns: 1 lets the event go on to its buffer. */
+/* At the page fault that the test makes: 1 lets the event go on to its buffer. */
 SEC("?perf_event")
 int at_event(struct bpf_perf_event_data *ctx)
 {
 	int i;
 
+	if (ctx->addr != fault_addr)
+		return 0;
 	for (i = 0; i < NR_SLOTS; i++)
 		take(ctx, &requests[i]);
 	return 1;

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Programs that take a stack into the map while another program, or a system call, is in the middle
+ * of an operation on it: at functions reached there, and at every instruction. Nothing hangs,
+ * and each gets its own stack.
+ *
+ * On stock 6.12.117, a program on the exit of get_perf_callchain() changes the stack that was just
+ * captured, and one on contention_end can hang the CPU in its own free-list lock.
+ */
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include "stackmap_common.h"
+#include "stackmap_reentry.skel.h"
+
+#define WORDS 8
+#define DEPTH 5
+#define USER BPF_F_USER_STACK
+
+static struct stackmap_reentry *skel;
+static int map;
+static struct frame chain[DEPTH];
+static __u64 nr_wrong;
+
+static bool open_skel(__u32 max_entries)
+{
+	nr_wrong = 0;
+	skel = stackmap_reentry__open();
+	if (!ASSERT_OK_PTR(skel, "open skeleton"))
+		return false;
+	bpf_map__set_max_entries(skel->maps.stacks, max_entries);
+	bpf_program__set_autoload(skel->progs.at_getpgid, true);
+	bpf_program__set_autoattach(skel->progs.at_kprobe, false);
+	bpf_program__set_autoattach(skel->progs.at_breakpoint, false);
+	skel->bss->flags = USER;
+	skel->bss->nested_flags[0] = USER;
+	skel->bss->nested_flags[1] = USER | 1;
+	return true;
+}
+
+static bool load(void)
+{
+	if (!ASSERT_OK(stackmap_reentry__load(skel), "load skeleton") ||
+	    !ASSERT_OK(stackmap_reentry__attach(skel), "attach"))
+		return false;
+	map = bpf_map__fd(skel->maps.stacks);
+	skel->bss->pid = sys_gettid();
+	return true;
+}
+
+static void teardown(void)
+{
+	stackmap_reentry__destroy(skel);
+	skel = NULL;
+}
+
+static long take(__u64 n)
+{
+	skel->bss->id = -12345;
+	forged_getpgid(forge_stack(chain, n, DEPTH), 0);
+	return skel->bss->id;
+}
+
+static bool reads(__u32 id, __u64 n, __u32 skip)
+{
+	__u64 value[WORDS];
+
+	return !bpf_map_lookup_elem(map, &id, value) && is_stack(value, WORDS, n, DEPTH, skip);
+}
+
+static void expect(bool ok, const char *what, __u64 n, long got)
+{
+	if (ok)
+		return;
+	if (!nr_wrong++)
+		ASSERT_FAIL("%s: stack %llu, %ld", what, n, got);
+}
+
+/* Nested programs got their own stacks, where they got any. */
+static void check_nested(__u64 n)
+{
+	if (skel->bss->nested_id[0] >= 0)
+		expect(reads(skel->bss->nested_id[0], n, 0), "nested stack", n,
+		       skel->bss->nested_id[0]);
+	if (skel->bss->nested_id[1] >= 0)
+		expect(reads(skel->bss->nested_id[1], n, 1), "nested stack without a frame", n,
+		       skel->bss->nested_id[1]);
+}
+
+/* A map with room: whatever is nested, the outer stack is stored. */
+static void use_map(__u64 n)
+{
+	__u32 key, next, count = 4, cursor, keys[4];
+	__u64 value[WORDS], values[4 * WORDS];
+	long id;
+
+	skel->bss->nested_id[0] = skel->bss->nested_id[1] = -1;
+	id = take(n);
+	expect(id >= 0 && reads(id, n, 0), "new stack", n, id);
+	check_nested(n);
+	if (skel->bss->nested_id[0] >= 0)
+		expect(skel->bss->nested_id[0] == id, "nested id of the same stack", n, id);
+	expect(take(n) == id, "id of the same stack", n, skel->bss->id);
+
+	skel->bss->in_system_call = true;
+	key = id;
+	expect(!bpf_map_lookup_elem(map, &key, value), "look up", n, id);
+	bpf_map_get_next_key(map, &key, &next);
+	expect(!bpf_map_delete_elem(map, &key), "delete", n, id);
+	skel->bss->in_system_call = false;
+	expect(bpf_map_lookup_elem(map, &key, value) || !is_stack(value, WORDS, n, DEPTH, 0),
+	       "stack that was deleted", n, id);
+
+	id = take(n);
+	expect(id >= 0 && reads(id, n, 0), "stack again", n, id);
+	key = id;
+	skel->bss->in_system_call = true;
+	expect(!bpf_map_lookup_and_delete_elem(map, &key, value) &&
+	       is_stack(value, WORDS, n, DEPTH, 0), "look up and delete", n, id);
+	bpf_map_lookup_and_delete_batch(map, NULL, &cursor, keys, values, &count, NULL);
+	skel->bss->in_system_call = false;
+}
+
+/* All gone, and as many as there can be can be inserted again. */
+static void assert_sound(void)
+{
+	__u32 max = bpf_map__max_entries(skel->maps.stacks), key, n;
+	long id;
+
+	ASSERT_EQ(nr_wrong, 0, "wrong results");
+	ASSERT_EQ(skel->bss->worst, 0, "error of a nested program");
+	skel->bss->pid = 0;
+	ASSERT_EQ(count_keys(map), fdinfo_line(map, "entries"), "entries");
+	while (!bpf_map_get_next_key(map, NULL, &key))
+		if (!ASSERT_OK(bpf_map_delete_elem(map, &key), "delete"))
+			return;
+	ASSERT_EQ(fdinfo_line(map, "entries"), 0, "entries");
+	for (n = 0; n < max; n++) {
+		id = take(100000 + n);
+		if (id < 0 || !reads(id, 100000 + n, 0)) {
+			ASSERT_FAIL("stack %u of %u has id %ld", n, max, id);
+			return;
+		}
+	}
+	ASSERT_EQ(fdinfo_line(map, "entries"), max, "entries");
+}
+
+static void assert_nested(__u64 at_least)
+{
+	printf("%llu nested programs, %llu stacks stored, %llu refused\n", skel->bss->hits,
+	       skel->bss->stored, skel->bss->refused);
+	ASSERT_GE(skel->bss->hits, at_least, "nested programs");
+}
+
+/* Programs on entry to and exit from the function. */
+static void at_function(const char *name)
+{
+	int i;
+
+	if (!open_skel(1024))
+		return;
+	bpf_program__set_autoload(skel->progs.at_entry, true);
+	bpf_program__set_autoload(skel->progs.at_exit, true);
+	bpf_program__set_attach_target(skel->progs.at_entry, 0, name);
+	bpf_program__set_attach_target(skel->progs.at_exit, 0, name);
+	if (load()) {
+		for (i = 0; i < 100; i++)
+			use_map(i);
+		assert_nested(100);
+		assert_sound();
+	}
+	teardown();
+}
+
+static void at_kprobe(const char *name)
+{
+	struct bpf_link *link;
+	int i;
+
+	if (!open_skel(1024))
+		return;
+	bpf_program__set_autoload(skel->progs.at_kprobe, true);
+	if (load()) {
+		link = bpf_program__attach_kprobe(skel->progs.at_kprobe, false, name);
+		if (ASSERT_OK_PTR(link, "attach kprobe")) {
+			for (i = 0; i < 100; i++)
+				use_map(i);
+			bpf_link__destroy(link);
+			assert_nested(100);
+			assert_sound();
+		}
+	}
+	teardown();
+}
+
+/* It runs only where a lock is contended, but then while that lock is held. */
+static void at_contention_end(void)
+{
+	int i;
+
+	if (open_skel(1024)) {
+		bpf_program__set_autoload(skel->progs.at_contention_end, true);
+		if (load()) {
+			for (i = 0; i < 2000; i++)
+				use_map(i % 100);
+			printf("%llu nested programs\n", skel->bss->hits);
+			assert_sound();
+		}
+	}
+	teardown();
+}
+
+/* --- every instruction ------------------------------------------------------- */
+
+#define NR_BREAKPOINTS 4
+
+static __u64 places[16384];
+static int nr_places;
+
+static bool is_operation(const char *symbol)
+{
+	static const char *const names[] = {
+		"bpf_get_stackid", "____bpf_get_stackid", "capture_begin", "delete_entry",
+		"evict_entry", "take_entry", "stack_id", "take_out", "bpf_stackmap_copy",
+		"stack_map_delete_elem", "do_lookup_batch", "next_live",
+	};
+	size_t len;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		len = strlen(names[i]);
+		if (!strncmp(symbol, names[i], len) && (!symbol[len] || symbol[len] == '.'))
+			return !strstr(symbol, ".cold");
+	}
+	return false;
+}
+
+static bool find_places(void)
+{
+	unsigned long long addr, start = 0;
+	char line[512], symbol[256];
+	FILE *file;
+
+	if (nr_places)
+		return true;
+	file = fopen("/proc/kallsyms", "r");
+	if (!ASSERT_OK_PTR(file, "open kallsyms"))
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%llx %*c %255s", &addr, symbol) != 2)
+			continue;
+		/* By address: what follows an operation is its end. */
+		for (; start && start < addr && nr_places < ARRAY_SIZE(places); start++)
+			places[nr_places++] = start;
+		start = is_operation(symbol) ? addr : 0;
+	}
+	fclose(file);
+	return ASSERT_GT(nr_places, 0, "text of the map");
+}
+
+/* A breakpoint of the CPU's own; in the middle of an instruction it is never hit. */
+static struct bpf_link *attach_breakpoint(__u64 addr)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_X,
+		.bp_addr = addr,
+		.bp_len = sizeof(long),
+		.sample_period = 1,
+		.exclude_user = 1,
+	};
+	struct bpf_link *link;
+	int fd;
+
+	fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	link = bpf_program__attach_perf_event(skel->progs.at_breakpoint, fd);
+	if (!link)
+		close(fd);
+	return link;
+}
+
+/* A full map in which all, nested or not, let an old stack give way. */
+static void use_full_map(__u64 n)
+{
+	__u32 max = bpf_map__max_entries(skel->maps.stacks), key, i;
+	__u64 value[WORDS];
+	long id;
+
+	for (i = 0; i <= max; i++) {
+		id = take(n * 10 + i);
+		/* Somebody nested may have the lock, or have had this one give way already. */
+		expect((id >= 0 && id < max) || id == -EEXIST, "stack in a full map", n, id);
+	}
+	skel->bss->in_system_call = true;
+	for (key = 0; key < max; key++) {
+		if (bpf_map_lookup_elem(map, &key, value))
+			continue;
+		/* Those of system calls are real ones. */
+		if (IP_IS_FORGED(value[1]))
+			expect(is_stack(value, WORDS, IP_NUMBER(value[1]), DEPTH, 0) ||
+			       is_stack(value, WORDS, IP_NUMBER(value[1]), DEPTH, 1),
+			       "stack read", n, key);
+	}
+	key = n % max;
+	bpf_map_delete_elem(map, &key);
+	skel->bss->in_system_call = false;
+	i = fdinfo_line(map, "entries");
+	expect(count_keys(map) == i, "entries", n, i);
+}
+
+/* A program at every instruction of the operations, in a context like NMI. */
+static void every_instruction(__u32 max_entries, bool reuse)
+{
+	struct bpf_link *links[NR_BREAKPOINTS];
+	int from, i, hit = 0, rounds = 0;
+	__u64 hits;
+
+	if (!open_skel(max_entries))
+		return;
+	bpf_program__set_autoload(skel->progs.at_breakpoint, true);
+	if (!find_places() || !load())
+		goto out;
+	if (reuse) {
+		skel->bss->flags |= BPF_F_REUSE_STACKID;
+		skel->bss->nested_flags[0] |= BPF_F_REUSE_STACKID;
+		skel->bss->nested_flags[1] |= BPF_F_REUSE_STACKID;
+	}
+	pin_to(0);
+	for (from = 0; from < nr_places && nr_wrong < 10; from += NR_BREAKPOINTS) {
+		hits = skel->bss->hits;
+		for (i = 0; i < NR_BREAKPOINTS; i++)
+			links[i] = from + i < nr_places ? attach_breakpoint(places[from + i]) :
+							  NULL;
+		if (reuse)
+			use_full_map(rounds);
+		else
+			use_map(rounds);
+		for (i = 0; i < NR_BREAKPOINTS; i++)
+			bpf_link__destroy(links[i]);
+		hit += skel->bss->hits != hits;
+		rounds++;
+	}
+	unpin();
+	printf("%d places, nested at %d of %d groups\n", nr_places, hit, rounds);
+	ASSERT_GT(hit, 100, "groups of places nested at");
+	assert_nested(100);
+	skel->bss->flags = USER;
+	assert_sound();
+out:
+	teardown();
+}
+
+void serial_test_stackmap_reentry(void)
+{
+	static const char *const functions[] = {
+		"perf_callchain_fill", "perf_callchain_user", "get_callchain_entry",
+		"put_callchain_entry", "bpf_stackmap_copy", "stack_map_delete_elem",
+		"stack_map_get_next_key",
+	};
+	char name[64];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(functions); i++) {
+		snprintf(name, sizeof(name), "traced_%s", functions[i]);
+		if (test__start_subtest(name) && can_forge())
+			at_function(functions[i]);
+	}
+	if (test__start_subtest("kprobe_perf_callchain_user") && can_forge())
+		at_kprobe("perf_callchain_user");
+	if (test__start_subtest("kprobe_put_callchain_entry") && can_forge())
+		at_kprobe("put_callchain_entry");
+	if (test__start_subtest("contention_end") && can_forge())
+		at_contention_end();
+	if (test__start_subtest("every_instruction") && can_forge())
+		every_instruction(1024, false);
+	if (test__start_subtest("every_instruction_full_map") && can_forge())
+		every_instruction(4, true);
+}

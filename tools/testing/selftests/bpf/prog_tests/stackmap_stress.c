@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Two CPUs, and their interrupts, insert the same and different stacks at once, while others look
+ * up, delete, drain and evict. Whatever is read is a whole stack that was inserted; in the end
+ * each stack is there once, and no entry was lost.
+ *
+ * STACKMAP_STRESS_SECS is how long each load runs, 2 seconds if it is not set.
+ *
+ * On stock 6.12.117, a lookup hides the stack from all others, and an insert meanwhile is lost.
+ */
+#include <linux/perf_event.h>
+#include "stackmap_common.h"
+#include "stackmap_stress.skel.h"
+
+#define WORDS 16
+#define BATCH 32
+#define MAX_STACKS 4096
+#define NOT_RUN -12345
+#define PRINTK "/proc/sys/kernel/printk"
+#define SYSRQ_TRIGGER "/proc/sysrq-trigger"
+
+static const struct load {
+	const char *name;
+	__u32 max_entries;
+	__u32 stacks;		/* different ones that come in system calls */
+	bool reuse, deletes, drains, interrupts;
+} loads[] = {
+	{ "insert", 8192, 3000 },
+	{ "delete", 1024, 400, .deletes = true },
+	{ "delete_from_full_map", 100, 400, .deletes = true },
+	{ "drain", 1000, 400, .drains = true },
+	{ "drain_full_map", 64, 400, .drains = true },
+	{ "delete_and_drain", 1024, 100, .deletes = true, .drains = true },
+	{ "few_stacks", 16, 4, .deletes = true, .drains = true },
+	{ "reuse", 64, 400, .reuse = true },
+	{ "reuse_one_entry", 1, 3, .reuse = true },
+	{ "reuse_delete_and_drain", 64, 400, .reuse = true, .deletes = true, .drains = true },
+	{ "interrupts", 8192, 3000, .interrupts = true },
+	{ "interrupts_delete_and_drain", 1024, 100, .deletes = true, .drains = true,
+	  .interrupts = true },
+	{ "interrupts_reuse", 64, 400, .reuse = true, .deletes = true, .interrupts = true },
+};
+
+static const struct load *load;
+static struct stackmap_stress *skel;
+static int map;
+static bool stop;
+static __u64 nr_broken;		/* values that are no stack of ours */
+static __u64 nr_strange;	/* ids and errors that cannot be */
+static __u64 nr_vanished;	/* stacks that are not there although nobody removes any */
+static __u64 nr_mistaken;	/* ids of a stack that read back another one */
+static __u64 nr_moved;		/* stacks with another id than before */
+
+static __u64 stress_nsecs(void)
+{
+	const char *secs = getenv("STACKMAP_STRESS_SECS");
+
+	return (secs ? atoi(secs) : 2) * 1000000000ULL;
+}
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&stop, __ATOMIC_RELAXED);
+}
+
+static void count(__u64 *counter)
+{
+	__atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
+
+static __u32 depth_of(__u64 n)
+{
+	return 3 + n % (WORDS - 2);
+}
+
+/* A number for each stack that there can be, with or without its first frame; or -1. */
+static long identify(const __u64 *value)
+{
+	bool skipped = value[0] != (__u64)forged_ip;
+	__u64 ip = value[!skipped], n = IP_NUMBER(ip);
+
+	if (!IP_IS_FORGED(ip) || !is_stack(value, WORDS, n, depth_of(n), skipped))
+		return -1;
+	return n * 2 + skipped;
+}
+
+static void check(const __u64 *value)
+{
+	if (identify(value) < 0)
+		count(&nr_broken);
+}
+
+struct worker {
+	pthread_t thread;
+	int cpu;
+	void (*work)(struct worker *me);
+	unsigned int seed;
+	long ids[MAX_STACKS];	/* of an inserter's stacks, or -1 */
+	struct frame frames[WORDS];
+	__u64 done;
+};
+
+static void insert_one(struct worker *me, __u64 n)
+{
+	__u64 value[WORDS];
+	__u32 key;
+	long id;
+
+	skel->bss->ids[me->cpu] = NOT_RUN;
+	forged_getpgid(forge_stack(me->frames, n, depth_of(n)), me->cpu);
+	id = *(volatile long *)&skel->bss->ids[me->cpu];
+	/* No tracepoint's program runs while another thread on this CPU is in the map's code. */
+	if (id == NOT_RUN)
+		return;
+	if (id >= (long)load->max_entries ||
+	    (id < 0 && id != -ENOMEM && id != -EEXIST)) {
+		count(&nr_strange);
+		return;
+	}
+	me->done++;
+	if (id < 0)
+		return;
+	key = id;
+	if (bpf_map_lookup_elem(map, &key, value)) {
+		/* Only if somebody removes stacks. */
+		if (!load->reuse && !load->deletes && !load->drains)
+			count(&nr_vanished);
+	} else {
+		check(value);
+		if (!load->reuse && !load->deletes && !load->drains && identify(value) != n * 2)
+			count(&nr_mistaken);
+	}
+	if (me->ids[n] >= 0 && me->ids[n] != id && !load->reuse && !load->deletes && !load->drains)
+		count(&nr_moved);
+	me->ids[n] = id;
+}
+
+/* Several in a row, so that the two CPUs often insert the same stacks at the same time. */
+static void insert(struct worker *me)
+{
+	__u64 first = rand_r(&me->seed) % load->stacks, i;
+
+	for (i = 0; i < 20 && !stopped(); i++)
+		insert_one(me, (first + i) % load->stacks);
+}
+
+static void look_up(struct worker *me)
+{
+	__u32 key = rand_r(&me->seed) % load->max_entries, next;
+	__u64 value[WORDS];
+
+	if (!bpf_map_get_next_key(map, &key, &next)) {
+		if (next >= load->max_entries)
+			count(&nr_strange);
+		key = next;
+	}
+	if (!bpf_map_lookup_elem(map, &key, value))
+		check(value);
+	me->done++;
+}
+
+static void delete(struct worker *me)
+{
+	__u32 key = rand_r(&me->seed) % load->max_entries;
+	__u64 value[WORDS];
+	int err;
+
+	if (rand_r(&me->seed) % 2) {
+		err = bpf_map_delete_elem(map, &key);
+	} else {
+		err = bpf_map_lookup_and_delete_elem(map, &key, value);
+		if (!err)
+			check(value);
+	}
+	if (err && err != -ENOENT && err != -EBUSY)
+		count(&nr_strange);
+	me->done++;
+	look_up(me);
+}
+
+static void drain(struct worker *me)
+{
+	__u32 keys[BATCH], in, out, count_of, i;
+	__u64 values[BATCH * WORDS];
+	bool remove = rand_r(&me->seed) % 2, first = true;
+	int err;
+
+	do {
+		count_of = 1 + rand_r(&me->seed) % BATCH;
+		err = (remove ? bpf_map_lookup_and_delete_batch : bpf_map_lookup_batch)
+			(map, first ? NULL : &in, &out, keys, values, &count_of, NULL);
+		if (err && err != -ENOENT && err != -EBUSY) {
+			count(&nr_strange);
+			break;
+		}
+		for (i = 0; i < count_of; i++)
+			check(values + i * WORDS);
+		first = false;
+		in = out;
+		me->done++;
+	} while (!err && !stopped());
+}
+
+static void *run_worker(void *arg)
+{
+	struct worker *me = arg;
+
+	pin_to(me->cpu);
+	while (!stopped())
+		me->work(me);
+	return NULL;
+}
+
+static struct worker workers[6];
+static int nr_workers;
+
+static void start_worker(int cpu, void (*work)(struct worker *me))
+{
+	struct worker *worker = &workers[nr_workers];
+
+	memset(worker, 0, sizeof(*worker));
+	memset(worker->ids, 0xff, sizeof(worker->ids));
+	worker->cpu = cpu;
+	worker->work = work;
+	worker->seed = nr_workers + 1;
+	if (ASSERT_OK(pthread_create(&worker->thread, NULL, run_worker, worker), "start thread"))
+		nr_workers++;
+}
+
+/* --- interrupts -------------------------------------------------------------- */
+
+static int write_string(const char *path, const char *string)
+{
+	int fd = open(path, O_WRONLY), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, string, strlen(string)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static void read_string(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
+
+	ASSERT_GE(len, 0, path);
+	buf[len > 0 ? len : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool interrupts_came(void)
+{
+	volatile struct stackmap_stress__bss *bss = skel->bss;
+
+	return bss->stored[1] && bss->stored[2] && bss->inside[1] + bss->inside[2];
+}
+
+/*
+ * sysrq l has all other CPUs show their backtrace, by an NMI. Longer on a slow machine, until
+ * some have come where they are wanted.
+ */
+static void send_nmis(__u64 nsecs)
+{
+	__u64 start = get_time_ns();
+	char levels[64];
+	int cpu = 0;
+
+	read_string(PRINTK, levels, sizeof(levels));
+	ASSERT_OK(write_string(PRINTK, "1"), "silence the console");
+	while (get_time_ns() - start < (interrupts_came() ? nsecs : nsecs + 30000000000ULL)) {
+		pin_to(cpu++ % 2);
+		if (!ASSERT_OK(write_string(SYSRQ_TRIGGER, "l"), "sysrq"))
+			break;
+	}
+	unpin();
+	ASSERT_OK(write_string(PRINTK, levels), "restore the console");
+}
+
+/* A clock on each CPU, which interrupts it. */
+static bool start_clocks(struct bpf_link **links)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_CPU_CLOCK,
+		.size = sizeof(attr),
+		.sample_period = 200000,
+	};
+	int cpu, fd;
+
+	for (cpu = 0; cpu < 2; cpu++) {
+		fd = syscall(__NR_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+		if (!ASSERT_OK_FD(fd, "open clock"))
+			return false;
+		links[cpu] = bpf_program__attach_perf_event(skel->progs.at_clock, fd);
+		if (!ASSERT_OK_PTR(links[cpu], "attach to clock"))
+			return false;
+	}
+	return true;
+}
+
+/* --- afterwards -------------------------------------------------------------- */
+
+/* All is quiet: each stack is there once, is whole, and is counted. */
+static void assert_each_once(void)
+{
+	static bool seen[2 * MAX_STACKS];
+	__u32 key, next, total = 0;
+	__u64 value[WORDS];
+	long n;
+	int err;
+
+	memset(seen, 0, sizeof(seen));
+	for (err = bpf_map_get_next_key(map, NULL, &next); !err;
+	     err = bpf_map_get_next_key(map, &key, &next)) {
+		key = next;
+		if (!ASSERT_OK(bpf_map_lookup_elem(map, &key, value), "look up"))
+			return;
+		n = identify(value);
+		if (!ASSERT_GE(n, 0, "stack") || !ASSERT_LT(n, 2 * load->stacks, "stack"))
+			return;
+		if (seen[n])
+			ASSERT_FAIL("stack %ld is there twice", n);
+		seen[n] = true;
+		total++;
+	}
+	ASSERT_EQ(fdinfo_line(map, "entries"), total, "entries");
+}
+
+/* No entry was lost: as many as there can be can be inserted again, after all are gone. */
+static void assert_all_free(void)
+{
+	struct worker *me = &workers[0];
+	__u32 key;
+	__u64 n;
+	long id;
+
+	while (!bpf_map_get_next_key(map, NULL, &key))
+		if (!ASSERT_OK(bpf_map_delete_elem(map, &key), "delete"))
+			return;
+	ASSERT_EQ(fdinfo_line(map, "entries"), 0, "entries");
+	skel->bss->flags = 0;
+	for (n = 0; n < load->max_entries; n++) {
+		forged_getpgid(forge_stack(me->frames, 100000 + n, depth_of(100000 + n)), 0);
+		id = skel->bss->ids[0];
+		if (id < 0 || id >= load->max_entries) {
+			ASSERT_FAIL("stack %llu of %u has id %ld", n, load->max_entries, id);
+			return;
+		}
+	}
+	ASSERT_EQ(fdinfo_line(map, "entries"), load->max_entries, "entries");
+	ASSERT_EQ(count_keys(map), load->max_entries, "keys");
+	forged_getpgid(forge_stack(me->frames, 99999, WORDS), 0);
+	ASSERT_EQ(skel->bss->ids[0], -ENOMEM, "one more");
+}
+
+/* Nobody removes any: the two CPUs got the same ids. */
+static void assert_same_ids(void)
+{
+	__u32 n, both = 0;
+
+	for (n = 0; n < load->stacks; n++) {
+		if (workers[0].ids[n] < 0 || workers[1].ids[n] < 0)
+			continue;
+		both++;
+		if (workers[0].ids[n] != workers[1].ids[n])
+			ASSERT_FAIL("stack %u has ids %ld and %ld", n, workers[0].ids[n],
+				    workers[1].ids[n]);
+	}
+	ASSERT_GT(both, 100, "stacks of both");
+}
+
+static void assert_counted(void)
+{
+	static const char *const kinds[] = { "system calls", "interrupts", "NMIs" };
+	__u64 refused = 0;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		printf("%s: %llu stored, %llu full, %llu failed, %llu inside\n", kinds[i],
+		       skel->bss->stored[i], skel->bss->full[i], skel->bss->failed[i],
+		       skel->bss->inside[i]);
+		refused += skel->bss->full[i] + skel->bss->failed[i];
+		/* Given up after many attempts: hardly ever. */
+		ASSERT_LE(skel->bss->failed[i], skel->bss->stored[i] / (i ? 10 : 20) + 10,
+			  "given up");
+		if (load->max_entries >= 2 * load->stacks)
+			ASSERT_EQ(skel->bss->full[i], 0, "refused with room");
+	}
+	ASSERT_EQ(fdinfo_line(map, "lost"), refused, "lost");
+	if (!load->reuse && !load->deletes && !load->drains)
+		ASSERT_EQ(refused, 0, "refused");
+	if (load->interrupts) {
+		ASSERT_GT(skel->bss->stored[1], 0, "stacks from interrupts");
+		ASSERT_GT(skel->bss->stored[2], 0, "stacks from NMIs");
+		ASSERT_GT(skel->bss->inside[1] + skel->bss->inside[2], 0, "inside of an insert");
+	}
+	ASSERT_EQ(nr_broken, 0, "values that are not a stack");
+	ASSERT_EQ(nr_strange, 0, "ids and errors that cannot be");
+	ASSERT_EQ(nr_vanished, 0, "stacks that vanished");
+	ASSERT_EQ(nr_mistaken, 0, "stacks taken for another one");
+	ASSERT_EQ(nr_moved, 0, "stacks with another id than before");
+}
+
+static void run_load(void)
+{
+	struct bpf_link *clocks[2] = {};
+	int i;
+
+	nr_broken = nr_strange = nr_vanished = nr_mistaken = nr_moved = 0;
+	nr_workers = 0;
+	stop = false;
+	skel = stackmap_stress__open();
+	if (!ASSERT_OK_PTR(skel, "open skeleton"))
+		return;
+	bpf_map__set_max_entries(skel->maps.stacks, load->max_entries);
+	skel->bss->forged_ip = (__u64)forged_ip;
+	skel->bss->flags = load->reuse ? BPF_F_REUSE_STACKID : 0;
+	bpf_program__set_autoload(skel->progs.at_clock, load->interrupts);
+	bpf_program__set_autoattach(skel->progs.at_clock, false);
+	bpf_program__set_autoload(skel->progs.at_nmi, load->interrupts);
+	if (!ASSERT_OK(stackmap_stress__load(skel), "load skeleton") ||
+	    !ASSERT_OK(stackmap_stress__attach(skel), "attach"))
+		goto out;
+	map = bpf_map__fd(skel->maps.stacks);
+	if (load->interrupts && !start_clocks(clocks))
+		goto out;
+
+	start_worker(0, insert);
+	start_worker(1, insert);
+	start_worker(load->deletes, look_up);
+	if (load->deletes)
+		start_worker(0, delete);
+	if (load->drains)
+		start_worker(1, drain);
+	if (load->interrupts)
+		send_nmis(stress_nsecs());
+	else
+		usleep(stress_nsecs() / 1000);
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < nr_workers; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (i = 0; i < 2; i++) {
+		bpf_link__destroy(clocks[i]);
+		clocks[i] = NULL;
+	}
+	bpf_link__destroy(skel->links.at_nmi);
+	skel->links.at_nmi = NULL;
+	kern_sync_rcu();
+
+	for (i = 0; i < nr_workers; i++)
+		ASSERT_GT(workers[i].done, 10, "operations of a thread");
+	assert_counted();
+	assert_each_once();
+	if (!load->reuse && !load->deletes && !load->drains)
+		assert_same_ids();
+	assert_all_free();
+out:
+	for (i = 0; i < 2; i++)
+		bpf_link__destroy(clocks[i]);
+	stackmap_stress__destroy(skel);
+}
+
+void serial_test_stackmap_stress(void)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(loads); i++) {
+		if (!test__start_subtest(loads[i].name) || !can_forge() || !two_cpus())
+			continue;
+		load = &loads[i];
+		run_load();
+	}
+}
