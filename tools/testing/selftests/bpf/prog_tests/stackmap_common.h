@@ -24,8 +24,7 @@ void forged_call(const struct frame *fp);
 extern const char forged_ip[], forged_probe[];
 
 #ifdef __x86_64__
-asm(
-"	.pushsection .text, \"ax\"\n"
+asm("	.pushsection .text, \"ax\"\n"
 "forged_syscall:\n"
 "	push	%rbp\n"
 "	mov	%rdi, %rbp\n"

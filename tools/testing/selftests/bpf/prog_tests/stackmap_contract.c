@@ -44,7 +44,7 @@ static bool open_sized(__u32 max_entries, __u32 value_size, __u32 map_flags)
 	return true;
 }
 
-static bool load(void)
+static bool load_skel(void)
 {
 	if (!ASSERT_OK(stackmap_contract__load(skel), "load skeleton"))
 		return false;
@@ -57,7 +57,7 @@ static bool load(void)
 static bool load_with(struct bpf_program *prog)
 {
 	bpf_program__set_autoload(prog, true);
-	return load();
+	return load_skel();
 }
 
 /* A map of @max_entries, with the program at the tracepoint. */
@@ -1572,14 +1572,12 @@ static void batch_cursor_survives_deletion(void)
 	if (!setup(20))
 		goto out;
 	fill(0, 19);
-	for (err = next_batch(bpf_map_lookup_batch, true, 3); ;
-	     err = next_batch(bpf_map_lookup_batch, false, 3)) {
+	do {
+		err = next_batch(bpf_map_lookup_batch, !total, 3);
 		total += batch.count;
 		for (i = 0; i < batch.count; i++)
 			ASSERT_OK(delete(batch.keys[i]), "delete what was seen");
-		if (err || total > 20)
-			break;
-	}
+	} while (!err && total <= 20);
 	ASSERT_EQ(err, -ENOENT, "end");
 	ASSERT_EQ(total, 20, "stacks");
 	assert_fdinfo(map, 0, 0);
@@ -1831,13 +1829,25 @@ static bool is_raw(const struct bpf_stack_build_id *frame, __u64 ip)
 	return false;
 }
 
-/* ELF's header at the start, the note with the build id in the second page. */
+/* ELF's header and one segment at the start, the note with the build id in the second page. */
 struct fake_elf {
-	Elf64_Ehdr ehdr;
-	Elf64_Phdr phdr;
-	__u8 pad[4096 - sizeof(Elf64_Ehdr) - sizeof(Elf64_Phdr)];
-	Elf64_Nhdr nhdr;
-	char name[4];
+	struct {
+		__u8 ident[EI_NIDENT];
+		__u16 type, machine;
+		__u32 version;
+		__u64 entry, phoff, shoff;
+		__u32 flags;
+		__u16 ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
+	} header;
+	struct {
+		__u32 type, flags;
+		__u64 offset, vaddr, paddr, filesz, memsz, align;
+	} segment;
+	__u8 pad[4096 - 64 - 56];
+	struct {
+		__u32 namesz, descsz, type;
+		char name[4];
+	} note;
 	__u8 id[BPF_BUILD_ID_SIZE];
 };
 
@@ -1854,24 +1864,23 @@ static void make_id(__u8 *id, __u8 seed, __u32 size)
 static bool write_elf(int fd, __u8 seed, __u32 size, int pages)
 {
 	struct fake_elf elf = {
-		.ehdr = {
-			.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
-				     EV_CURRENT },
-			.e_type = ET_DYN,
-			.e_machine = EM_X86_64,
-			.e_version = EV_CURRENT,
-			.e_phoff = offsetof(struct fake_elf, phdr),
-			.e_ehsize = sizeof(Elf64_Ehdr),
-			.e_phentsize = sizeof(Elf64_Phdr),
-			.e_phnum = 1,
+		.header = {
+			.ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
+				   EV_CURRENT },
+			.type = ET_DYN,
+			.machine = EM_X86_64,
+			.version = EV_CURRENT,
+			.phoff = offsetof(struct fake_elf, segment),
+			.ehsize = sizeof(elf.header),
+			.phentsize = sizeof(elf.segment),
+			.phnum = 1,
 		},
-		.phdr = {
-			.p_type = PT_NOTE,
-			.p_offset = offsetof(struct fake_elf, nhdr),
-			.p_filesz = sizeof(Elf64_Nhdr) + 4 + (size + 3) / 4 * 4,
+		.segment = {
+			.type = PT_NOTE,
+			.offset = offsetof(struct fake_elf, note),
+			.filesz = sizeof(elf.note) + (size + 3) / 4 * 4,
 		},
-		.nhdr = { .n_namesz = 4, .n_descsz = size, .n_type = NT_GNU_BUILD_ID },
-		.name = "GNU",
+		.note = { .namesz = 4, .descsz = size, .type = NT_GNU_BUILD_ID, .name = "GNU" },
 	};
 
 	make_id(elf.id, seed, size);
@@ -2475,7 +2484,7 @@ static void build_id_many_paged_out(void)
 	long ret;
 
 	for (nr = 0; nr < 12; nr++) {
-		strcpy(path[nr], "stackmap_paged_out.XXXXXX");
+		snprintf(path[nr], sizeof(path[nr]), "stackmap_paged_out.XXXXXX");
 		fd[nr] = mkstemp(path[nr]);
 		if (!ASSERT_OK_FD(fd[nr], "create file"))
 			goto out;
@@ -2591,7 +2600,7 @@ static bool setup_event(void)
 		return false;
 	bpf_program__set_autoload(skel->progs.at_event, true);
 	bpf_program__set_autoattach(skel->progs.at_event, false);
-	return load();
+	return load_skel();
 }
 
 /* The callchain that the event has put to its buffer. */
@@ -2824,7 +2833,7 @@ static void nested_cannot_overwrite(enum what outer, enum what inner)
 					       "get_perf_callchain");
 	/* Not before the test wants it. */
 	skel->bss->nested.runs = 1;
-	if (!load())
+	if (!load_skel())
 		goto out;
 	skel->bss->nested.what = inner;
 	skel->bss->nested.flags = 0;

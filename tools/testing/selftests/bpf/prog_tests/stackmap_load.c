@@ -38,7 +38,9 @@ static bool setup(__u32 max_entries, __u32 depth)
 {
 	max = max_entries;
 	depth_max = depth;
-	nr_lost = nr_wrong = nr_moved = 0;
+	nr_lost = 0;
+	nr_wrong = 0;
+	nr_moved = 0;
 	ids = malloc(max * sizeof(*ids));
 	owners = calloc(max, sizeof(*owners));
 	skel = stackmap_load__open();

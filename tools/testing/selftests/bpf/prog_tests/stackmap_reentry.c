@@ -37,7 +37,7 @@ static bool open_skel(__u32 max_entries)
 	return true;
 }
 
-static bool load(void)
+static bool load_skel(void)
 {
 	if (!ASSERT_OK(stackmap_reentry__load(skel), "load skeleton") ||
 	    !ASSERT_OK(stackmap_reentry__attach(skel), "attach"))
@@ -93,7 +93,8 @@ static void use_map(__u64 n)
 	__u64 value[WORDS], values[4 * WORDS];
 	long id;
 
-	skel->bss->nested_id[0] = skel->bss->nested_id[1] = -1;
+	skel->bss->nested_id[0] = -1;
+	skel->bss->nested_id[1] = -1;
 	id = take(n);
 	expect(id >= 0 && reads(id, n, 0), "new stack", n, id);
 	check_nested(n);
@@ -162,7 +163,7 @@ static void at_function(const char *name)
 	bpf_program__set_autoload(skel->progs.at_exit, true);
 	bpf_program__set_attach_target(skel->progs.at_entry, 0, name);
 	bpf_program__set_attach_target(skel->progs.at_exit, 0, name);
-	if (load()) {
+	if (load_skel()) {
 		for (i = 0; i < 100; i++)
 			use_map(i);
 		assert_nested(100);
@@ -179,7 +180,7 @@ static void at_kprobe(const char *name)
 	if (!open_skel(1024))
 		return;
 	bpf_program__set_autoload(skel->progs.at_kprobe, true);
-	if (load()) {
+	if (load_skel()) {
 		link = bpf_program__attach_kprobe(skel->progs.at_kprobe, false, name);
 		if (ASSERT_OK_PTR(link, "attach kprobe")) {
 			for (i = 0; i < 100; i++)
@@ -199,7 +200,7 @@ static void at_contention_end(void)
 
 	if (open_skel(1024)) {
 		bpf_program__set_autoload(skel->progs.at_contention_end, true);
-		if (load()) {
+		if (load_skel()) {
 			for (i = 0; i < 2000; i++)
 				use_map(i % 100);
 			printf("%llu nested programs\n", skel->bss->hits);
@@ -320,7 +321,7 @@ static void every_instruction(__u32 max_entries, bool reuse)
 	if (!open_skel(max_entries))
 		return;
 	bpf_program__set_autoload(skel->progs.at_breakpoint, true);
-	if (!find_places() || !load())
+	if (!find_places() || !load_skel())
 		goto out;
 	if (reuse) {
 		skel->bss->flags |= BPF_F_REUSE_STACKID;

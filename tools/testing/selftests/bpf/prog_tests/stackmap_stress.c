@@ -410,7 +410,11 @@ static void run_load(void)
 	struct bpf_link *clocks[2] = {};
 	int i;
 
-	nr_broken = nr_strange = nr_vanished = nr_mistaken = nr_moved = 0;
+	nr_broken = 0;
+	nr_strange = 0;
+	nr_vanished = 0;
+	nr_mistaken = 0;
+	nr_moved = 0;
 	nr_workers = 0;
 	stop = false;
 	skel = stackmap_stress__open();
