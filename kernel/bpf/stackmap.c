@@ -113,7 +113,7 @@
 #define STACK_MAP_RETRIES	64
 
 /* How many bits to look at, about, for one that is free. */
-#define STACK_MAP_SCAN		(1U << 22)
+#define STACK_MAP_SCAN		BIT(22)
 
 /* Mappings that one call remembers; a stack seldom goes through more files. */
 #define NR_MAPPINGS		8
@@ -233,12 +233,12 @@ static __always_inline u32 stack_hash(const struct bpf_stack_map *smap, const u6
 }
 #endif
 
-/* What @frame of an entry says may be rewritten at the time: the caller checks that afterwards. */
 static __always_inline bool frames_equal(const u64 *frame, const u64 *frames, u32 words)
 {
 	u32 i;
 
 	for (i = 0; i < words; i++) {
+		/* It may be rewritten: find_stack() sees that in the head. */
 		if (data_race(frame[i]) != frames[i])
 			return false;
 	}
@@ -375,7 +375,7 @@ static __always_inline s64 evict_entry(struct bpf_stack_map *smap, u32 hash)
 static __always_inline s64 take_entry(struct bpf_stack_map *smap, u32 hash, u64 flags)
 {
 	u32 max = smap->map.max_entries, id = reciprocal_scale(hash, max);
-	u32 tries = 2 + min(STACK_MAP_SCAN / max, 1024U);
+	u32 tries = 2 + min(STACK_MAP_SCAN / max, 1024);
 
 	while (tries--) {
 		if (atomic_long_read(&smap->nr_entries) >= (long)max)
@@ -423,7 +423,7 @@ static __always_inline long stack_id(struct bpf_stack_map *smap, const u64 *fram
 		if (!e) {
 			id = take_entry(smap, hash, flags);
 			if (id < 0) {
-				/* Who took the last one may have taken it for this stack. Barrier D */
+				/* Barrier D: the last one may have been taken for this stack. */
 				smp_rmb();
 				if (atomic64_read(headp) != head)
 					continue;
@@ -997,8 +997,8 @@ static int copy_stack(struct bpf_stack_map *smap, u32 id, void *value, int *stat
 	*state = atomic_read_acquire(&e->state);
 	if ((*state & ENTRY_KIND) != ENTRY_LIVE)
 		return -ENOENT;
-	/* If they are of another stack meanwhile, that will be seen. */
 	len = min_t(u32, READ_ONCE(e->words) * sizeof(u64), size);
+	/* If the frames are of another stack meanwhile, that will be seen. */
 	data_race(memcpy(value, e->frames, len));
 	memset(value + len, 0, size - len);
 	/* Barrier C */

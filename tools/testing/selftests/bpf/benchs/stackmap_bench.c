@@ -41,23 +41,18 @@ struct frame {
 	__u64 ip;
 };
 
-long forged_bpf(const struct frame *fp, int cmd, union bpf_attr *attr, unsigned int size);
-
 #ifdef __x86_64__
-asm(
-"	.pushsection .text, \"ax\"\n"
-"forged_bpf:\n"
-"	push	%rbp\n"
-"	mov	%rdi, %rbp\n"
-"	mov	%rsi, %rdi\n"
-"	mov	%rdx, %rsi\n"
-"	mov	%rcx, %rdx\n"
-"	mov	$321, %eax\n"
-"	syscall\n"
-"	pop	%rbp\n"
-"	ret\n"
-"	.popsection\n"
-);
+/* bpf(), with the frame pointer on @fp */
+static long forged_bpf(const struct frame *fp, long cmd, union bpf_attr *attr, long size)
+{
+	long ret = __NR_bpf;
+
+	asm volatile("xchg %%rbp, %[fp]; syscall; xchg %%rbp, %[fp]"
+		     : "+a" (ret), [fp] "+r" (fp)
+		     : "D" (cmd), "S" (attr), "d" (size)
+		     : "rcx", "r11", "memory");
+	return ret;
+}
 #else
 #error "the call of bpf() with a frame pointer is written for x86-64 only"
 #endif
