@@ -60,9 +60,12 @@
 #include <linux/sched/task.h>
 #include <linux/seq_file.h>
 #include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/threads.h>
 #include <linux/u64_stats_sync.h>
 #include <linux/workqueue.h>
 #include <net/gro.h>
+#include <net/hotdata.h>
 #include <net/xdp.h>
 #include <trace/events/xdp.h>
 
@@ -656,7 +659,7 @@ static int cpu_map_alloc_check(union bpf_attr *attr)
 	     attr->value_size != offsetofend(struct bpf_cpumap_val, bpf_prog.fd)) ||
 	    attr->map_flags & ~BPF_F_NUMA_NODE)
 		return -EINVAL;
-	if (attr->max_entries > NR_CPUS)
+	if (attr->max_entries > CONFIG_NR_CPUS)
 		return -E2BIG;
 	return 0;
 }
