@@ -36,7 +36,7 @@
  * Packets in a ring hold a reference to the device that received them. The kthread drops what
  * belongs to a device that is being unregistered. It looks under rcu_read_lock(), and
  * unregistering waits for that after it changed the device's state, so all that follows in
- * the batch may use the device.
+ * the batch may use the device. Unregistering a device so waits for the kthread.
  *
  * A CPU that goes offline: the scheduler lets the kthread run elsewhere, so nothing is stuck. It
  * binds itself again when it finds that its CPU is back.
@@ -69,7 +69,7 @@
 #include <net/xdp.h>
 #include <trace/events/xdp.h>
 
-#define CPU_MAP_BULK_SIZE	8	/* frames, one cache line of pointers */
+#define CPU_MAP_BULK_SIZE	8	/* frames */
 #define CPU_MAP_BATCH_SIZE	64	/* packets that the kthread handles at a time */
 #define CPU_MAP_MAX_QSIZE	16384	/* packets */
 #define CPU_MAP_SKB		BIT(0)	/* in a pointer in the ring: to an skb, not to a frame */
@@ -288,7 +288,8 @@ int cpu_map_generic_redirect(struct bpf_cpu_map_entry *entry, struct sk_buff *sk
 	struct net_device *dev = skb->dev;
 	int err;
 
-	__skb_pull(skb, skb->mac_len);
+	/* Not mac_len, which nobody has set when the packet comes from a TAP. */
+	__skb_pull(skb, skb_network_offset(skb));
 	/* Generic XDP shall not see it again. */
 	skb_set_redirected(skb, false);
 
@@ -306,18 +307,20 @@ int cpu_map_generic_redirect(struct bpf_cpu_map_entry *entry, struct sk_buff *sk
 
 /* The kthread's side: all with softirqs off, under rcu_read_lock(), in one bpf_net_context. */
 
-/* Give back the reference that the packet had in the ring: may its device still be used? */
-static bool cpu_map_put_dev(struct net_device *dev)
+/* The packet has left the ring: may its device still be used? If so, the reference can go. */
+static bool cpu_map_keep(struct net_device *dev)
 {
-	bool registered = READ_ONCE(dev->reg_state) == NETREG_REGISTERED;
-
+	if (unlikely(READ_ONCE(dev->reg_state) != NETREG_REGISTERED))
+		return false;
 	dev_put(dev);
-	return likely(registered);
+	return true;
 }
 
-/* Sort a batch by kind, without what belongs to devices that go away. */
-static u32 cpu_map_sort(void **batch, u32 n, struct xdp_frame **frames, u32 *nr_frames,
-			struct list_head *skbs)
+/*
+ * Move skbs into a list, and what stays, the frames, to the front; drop packets of devices that
+ * go away. Return: how many those were.
+ */
+static u32 cpu_map_sort(void **batch, u32 n, u32 *nr_frames, struct list_head *skbs)
 {
 	u32 i, gone = 0;
 
@@ -325,20 +328,24 @@ static u32 cpu_map_sort(void **batch, u32 n, struct xdp_frame **frames, u32 *nr_
 	for (i = 0; i < n; i++) {
 		struct xdp_frame *frame = batch[i];
 		struct sk_buff *skb = (void *)((unsigned long)batch[i] & ~CPU_MAP_SKB);
+		struct net_device *dev;
 
 		if ((unsigned long)batch[i] & CPU_MAP_SKB) {
-			if (cpu_map_put_dev(skb->dev)) {
+			dev = skb->dev;
+			if (likely(cpu_map_keep(dev))) {
 				list_add_tail(&skb->list, skbs);
 				continue;
 			}
 			kfree_skb(skb);
 		} else {
-			if (cpu_map_put_dev(frame->dev_rx)) {
-				frames[(*nr_frames)++] = frame;
+			dev = frame->dev_rx;
+			if (likely(cpu_map_keep(dev))) {
+				batch[(*nr_frames)++] = frame;
 				continue;
 			}
 			xdp_return_frame(frame);
 		}
+		dev_put(dev);
 		gone++;
 	}
 	return gone;
@@ -360,7 +367,7 @@ static void cpu_map_drop_verdict(const struct net_device *dev, struct bpf_prog *
 }
 
 /* Return: how many of the frames passed; they are the first ones then. */
-static u32 cpu_map_run_frames(struct bpf_prog *prog, struct xdp_frame **frames, u32 n,
+static u32 cpu_map_run_frames(struct bpf_prog *prog, void **frames, u32 n,
 			      struct xdp_cpumap_stats *stats)
 {
 	struct xdp_rxq_info rxq = {};
@@ -423,8 +430,7 @@ static void cpu_map_run_skbs(struct bpf_prog *prog, struct list_head *skbs,
 }
 
 /* Return: how many frames were lost for want of memory. */
-static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, struct xdp_frame **frames,
-				   u32 n)
+static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frames, u32 n)
 {
 	void *skbs[CPU_MAP_BATCH_SIZE];
 	u32 i, lost = 0;
@@ -455,7 +461,6 @@ static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, struct xdp_f
 static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32 n, int sched)
 {
 	struct bpf_net_context __bpf_net_ctx, *bpf_net_ctx;
-	struct xdp_frame *frames[CPU_MAP_BATCH_SIZE];
 	struct xdp_cpumap_stats stats = {};
 	struct bpf_prog *prog = entry->prog;
 	u32 nr_frames, failed, passed;
@@ -467,16 +472,16 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32
 	/* Nothing that is freed here may use a cache of the NAPI that received it. */
 	xdp_set_return_frame_no_direct();
 
-	failed = cpu_map_sort(batch, n, frames, &nr_frames, &skbs);
+	failed = cpu_map_sort(batch, n, &nr_frames, &skbs);
 	if (prog) {
-		nr_frames = cpu_map_run_frames(prog, frames, nr_frames, &stats);
+		nr_frames = cpu_map_run_frames(prog, batch, nr_frames, &stats);
 		cpu_map_run_skbs(prog, &skbs, &stats);
-		if (stats.redirect)
-			xdp_do_flush();
+		/* Always: a broadcast that failed may have put clones into queues. */
+		xdp_do_flush();
 	}
 	xdp_clear_return_frame_no_direct();
 
-	failed += cpu_map_frames_to_stack(entry, frames, nr_frames);
+	failed += cpu_map_frames_to_stack(entry, batch, nr_frames);
 	napi_gro_flush(&entry->gro, false);
 	gro_normal_list(&entry->gro);
 	netif_receive_skb_list(&skbs);
@@ -498,14 +503,21 @@ static int cpu_map_kthread(void *data)
 	struct bpf_cpu_map_entry *entry = data;
 	unsigned long last_qs = jiffies;
 	void *batch[CPU_MAP_BATCH_SIZE];
+	bool stopping;
 	int sched = 0;
 	u32 n;
 
 	for (;;) {
 		/* Its full barrier pairs with the one of wake_up_process() by who sets either. */
 		set_current_state(TASK_INTERRUPTIBLE);
+		/*
+		 * Before the ring is looked at: after the flag nothing enters it, but before the
+		 * flag it may fill while this is preempted between the two. Acquire pairs with
+		 * the release in cpu_map_entry_free().
+		 */
+		stopping = smp_load_acquire(&entry->stopping);
 		if (__ptr_ring_empty(&entry->ring)) {
-			if (READ_ONCE(entry->stopping))
+			if (stopping)
 				break;
 			schedule();
 			sched = 1;
@@ -533,8 +545,8 @@ static int cpu_map_kthread(void *data)
 /* Wait until the kthread has drained the ring; nobody can reach the entry any more. */
 static void cpu_map_entry_free(struct bpf_cpu_map_entry *entry)
 {
-	WRITE_ONCE(entry->stopping, true);
-	wake_up_process(entry->kthread);	/* its full barrier: see cpu_map_kthread() */
+	smp_store_release(&entry->stopping, true);	/* see cpu_map_kthread() */
+	wake_up_process(entry->kthread);
 	wait_for_completion(&entry->stopped);
 	put_task_struct(entry->kthread);
 
