@@ -132,6 +132,7 @@ struct xdp_bulk_queue {
  * @prog: the second program or NULL; a reference
  * @value: as lookups see it
  * @ring: of tagged pointers, each with a reference to the packet's device
+ * @batch: what the kthread has taken out of the ring; not on its stack, for want of room
  * @gro: GRO's state, of a NAPI that never polls
  * @gro_dev: what @gro has to belong to
  * @map: a reference, once the entry was withdrawn
@@ -148,6 +149,7 @@ struct bpf_cpu_map_entry {
 	struct bpf_prog *prog;
 	struct bpf_cpumap_val value;
 	struct ptr_ring ring;
+	void *batch[CPU_MAP_BATCH_SIZE];
 	struct napi_struct gro;
 	struct net_device *gro_dev;
 	struct bpf_map *map;
@@ -458,12 +460,13 @@ static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frame
 	return lost;
 }
 
-static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32 n, int sched)
+static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, u32 n, int sched)
 {
 	struct bpf_net_context __bpf_net_ctx, *bpf_net_ctx;
 	struct xdp_cpumap_stats stats = {};
 	struct bpf_prog *prog = entry->prog;
 	u32 nr_frames, failed, passed;
+	void **batch = entry->batch;
 	LIST_HEAD(skbs);
 
 	local_bh_disable();
@@ -502,7 +505,6 @@ static int cpu_map_kthread(void *data)
 {
 	struct bpf_cpu_map_entry *entry = data;
 	unsigned long last_qs = jiffies;
-	void *batch[CPU_MAP_BATCH_SIZE];
 	bool stopping;
 	int sched = 0;
 	u32 n;
@@ -530,8 +532,8 @@ static int cpu_map_kthread(void *data)
 		if (unlikely(!is_percpu_thread() && cpu_online(entry->cpu)))
 			set_cpus_allowed_ptr(current, cpumask_of(entry->cpu));
 
-		n = __ptr_ring_consume_batched(&entry->ring, batch, ARRAY_SIZE(batch));
-		cpu_map_run_batch(entry, batch, n, sched);
+		n = __ptr_ring_consume_batched(&entry->ring, entry->batch, CPU_MAP_BATCH_SIZE);
+		cpu_map_run_batch(entry, n, sched);
 		rcu_softirq_qs_periodic(last_qs);
 		sched = cond_resched();
 	}
