@@ -277,18 +277,18 @@ static inline bool create_net(void)
 	delete_net();
 	SYS(fail, "ip netns add " SRC);
 	SYS(fail, "ip netns add " DST);
-	SYS(fail, "ip -n " SRC " link add src0 addrgenmode none address 02:00:00:00:07:01 "
-	    "type veth peer name dst0 addrgenmode none address 02:00:00:00:07:02 netns " DST);
-	SYS(fail, "ip -n " DST " link add out0 addrgenmode none type veth "
-	    "peer name out1 addrgenmode none netns " SRC);
+	SYS(fail, "ip -n " SRC " link add src0 address 02:00:00:00:07:01 "
+	    "type veth peer name dst0 address 02:00:00:00:07:02 netns " DST);
+	SYS(fail, "ip -n " DST " link add out0 type veth "
+	    "peer name out1 netns " SRC);
 	SYS(fail, "ip -n " SRC " addr add " SRC_IP "/24 dev src0");
 	SYS(fail, "ip -n " DST " addr add " DST_IP "/24 dev dst0");
 	SYS(fail, "ip -n " SRC " link set lo up");
 	SYS(fail, "ip -n " DST " link set lo up");
-	SYS(fail, "ip -n " SRC " link set src0 up");
-	SYS(fail, "ip -n " SRC " link set out1 up");
-	SYS(fail, "ip -n " DST " link set dst0 up");
-	SYS(fail, "ip -n " DST " link set out0 up");
+	SYS(fail, "ip -n " SRC " link set src0 addrgenmode none up");
+	SYS(fail, "ip -n " SRC " link set out1 addrgenmode none up");
+	SYS(fail, "ip -n " DST " link set dst0 addrgenmode none up");
+	SYS(fail, "ip -n " DST " link set out0 addrgenmode none up");
 	return true;
 fail:
 	delete_net();

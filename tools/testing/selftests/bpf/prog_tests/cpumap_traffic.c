@@ -121,13 +121,17 @@ static void send_all(int nr, int cpu)
 	}
 }
 
-/* What became of packets of each verdict; redirects work. */
+static enum verdict verdict_of(__u32 seq)
+{
+	return s.bss->verdicts[seq % (s.bss->nr_verdicts ?: 1)];
+}
+
 static __u32 sent_with(enum verdict verdict)
 {
 	__u32 nr = 0, i;
 
 	for (i = 0; i < PACKETS; i++)
-		nr += s.bss->verdicts[i % s.bss->nr_verdicts] == verdict;
+		nr += verdict_of(i) == verdict;
 	return nr;
 }
 
@@ -166,7 +170,7 @@ static void assert_received(bool one_order)
 	int i, wrong = 0;
 
 	for (i = 0; i < PACKETS; i++)
-		wrong += s.bss->seen[i] != is_seen(s.bss->verdicts[i % s.bss->nr_verdicts]);
+		wrong += s.bss->seen[i] != is_seen(verdict_of(i));
 	ASSERT_EQ(wrong, 0, "packets lost, twice or where they should not be");
 	if (one_order)
 		ASSERT_EQ(s.bss->disorder, 0, "packets out of order");
