@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * As much of the kernel as kernel/bpf/ringbuf.c uses, for one program of one source file.
+ * As much of the kernel as kernel/bpf/ringbuf.c and queue_stack_maps.c use, for one program of one
+ * source file.
  *
  * A thread is a CPU: what the kernel keeps per CPU is thread-local here. SIGUSR1 is an NMI,
  * SIGUSR2 an interrupt that local_irq_save() holds off; a program sets what they do with
@@ -136,6 +137,11 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 #define IS_ERR(ptr)		((unsigned long)(ptr) >= (unsigned long)-MAX_ERRNO)
 #define IS_ERR_OR_NULL(ptr)	(!(ptr) || IS_ERR(ptr))
 #define ERR_CAST(ptr)		((void *)(ptr))
+
+#define U32_MAX			(~0U)
+#define KMALLOC_MAX_SIZE	(1UL << (PAGE_SHIFT + 10))
+#define BPF_F_ACCESS_MASK							\
+	(BPF_F_RDONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY | BPF_F_WRONLY_PROG)
 
 static inline void __attribute__((noreturn)) shim_die(const char *what)
 {
@@ -602,6 +608,8 @@ struct bpf_map {
 	const struct bpf_map_ops *ops;
 	u32 map_type, key_size, value_size, max_entries, map_flags;
 	int numa_node;
+	/* What follows a map is as far from the above as in the kernel. */
+	char rest[208] __aligned(8);
 };
 
 struct bpf_map_ops {
@@ -613,6 +621,9 @@ struct bpf_map_ops {
 	int (*map_mmap)(struct bpf_map *map, struct vm_area_struct *vma);
 	__poll_t (*map_poll)(struct bpf_map *map, struct file *file, poll_table *table);
 	void (*map_show_fdinfo)(const struct bpf_map *map, struct seq_file *m);
+	long (*map_push_elem)(struct bpf_map *map, void *value, u64 flags);
+	long (*map_pop_elem)(struct bpf_map *map, void *value);
+	long (*map_peek_elem)(struct bpf_map *map, void *value);
 	void *(*map_lookup_elem)(struct bpf_map *map, void *key);
 	long (*map_update_elem)(struct bpf_map *map, void *key, void *value, u64 flags);
 	long (*map_delete_elem)(struct bpf_map *map, void *key);
@@ -627,9 +638,23 @@ static inline bool bpf_map_meta_equal(const struct bpf_map *a, const struct bpf_
 	return a->map_type == b->map_type && a->map_flags == b->map_flags;
 }
 
+static inline bool bpf_map_flags_access_ok(u32 flags)
+{
+	return (flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) !=
+	       (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG);
+}
+
+static inline u32 bpf_map_attr_numa_node(const union bpf_attr *attr)
+{
+	return attr->map_flags & BPF_F_NUMA_NODE ? attr->numa_node : NUMA_NO_NODE;
+}
+
 static inline void *bpf_map_area_alloc(u64 size, int node)
 {
-	return calloc(1, size);
+	u64 bytes = round_up(size, (u64)64);
+	void *p = bytes < size ? NULL : aligned_alloc(64, bytes);
+
+	return p ? memset(p, 0, bytes) : NULL;
 }
 
 static inline void bpf_map_area_free(void *p)
