@@ -200,7 +200,7 @@ static void test_model(const char *name, bool stack)
 	if (!begin(name))
 		return;
 	for (i = 0; i < ARRAY_SIZE(capacities); i++) {
-		for (j = 0; j < ARRAY_SIZE(sizes); j++)
+		for (j = 0; j < ARRAY_SIZE(sizes) && !failures; j++)
 			model_run(stack, capacities[i], sizes[j], max(steps, 2000));
 	}
 	end();

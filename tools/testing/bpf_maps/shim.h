@@ -120,6 +120,8 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 #define round_down(x, y)	((x) & ~((typeof(x))((y) - 1)))
 #define is_power_of_2(n)	((n) && !((n) & ((n) - 1)))
 #define offsetofend(t, m)	(offsetof(t, m) + sizeof(((t *)0)->m))
+#define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
+#define SZ_64K			0x10000
 #define NSEC_PER_SEC		1000000000L
 #define time_after64(a, b)	((s64)((b) - (a)) < 0)
 
@@ -208,6 +210,7 @@ static int shim_fence_word __maybe_unused;
 #define atomic_sub(v, a)	((void)__atomic_fetch_sub(&(a)->counter, v, __ATOMIC_RELAXED))
 #define atomic_inc(a)		atomic_add(1, a)
 #define atomic_dec(a)		atomic_sub(1, a)
+#define atomic_or(v, a)		((void)__atomic_fetch_or(&(a)->counter, v, __ATOMIC_RELAXED))
 #define atomic_xchg(a, v)	xchg(&(a)->counter, v)
 #define atomic_cmpxchg(a, old, new) cmpxchg(&(a)->counter, old, new)
 #define atomic_cmpxchg_acquire(a, old, new) cmpxchg_acquire(&(a)->counter, old, new)
@@ -551,8 +554,11 @@ struct irq_work {
 	int pending;
 };
 
-/* Who waits looks at the number of wakeups. */
-typedef struct { unsigned long wakeups; } wait_queue_head_t;
+/* Who waits looks at the number of wakeups. Nobody leaves. */
+typedef struct {
+	unsigned long wakeups;
+	bool active;
+} wait_queue_head_t;
 
 struct file { int unused; };
 typedef struct poll_table_struct {
@@ -589,13 +595,47 @@ static inline void irq_work_sync(struct irq_work *work)
 		work->func(work);
 }
 
-#define init_waitqueue_head(wq)	((wq)->wakeups = 0)
+#define init_waitqueue_head(wq)	(*(wq) = (wait_queue_head_t) { 0 })
+#define waitqueue_active(wq)	READ_ONCE((wq)->active)
 #define wake_up_all(wq)		((void)__atomic_fetch_add(&(wq)->wakeups, 1, __ATOMIC_SEQ_CST))
+
+#define TASK_NORMAL		3
+#define poll_to_key(events)	((void *)(unsigned long)(events))
+#define __wake_up(wq, mode, nr, key) wake_up_all(wq)
+
+/* All operations are short: only for tests where nobody is in one. */
+#define synchronize_rcu()	smp_mb()
 
 static inline void poll_wait(struct file *file, wait_queue_head_t *wq, poll_table *table)
 {
+	WRITE_ONCE(wq->active, true);
 	table->wq = wq;
 	table->seen = __atomic_load_n(&wq->wakeups, __ATOMIC_SEQ_CST);
+}
+
+/* User memory, all of it there */
+
+#define u64_to_user_ptr(u)	((void *)(uintptr_t)(u))
+#define access_ok(p, size)	((void)(p), (void)(size), true)
+#define put_user(v, p)		(*(p) = (v), 0)
+#define pagefault_disable()	barrier()
+#define pagefault_enable()	barrier()
+#define fault_in_safe_writeable(p, size) ((void)(p), (size_t)0)
+#define fatal_signal_pending(task) false
+#define cond_resched()		((void)0)
+#define kvmalloc_array(n, size, gfp) calloc(n, size)
+#define kvfree(p)		free(p)
+
+static inline unsigned long __copy_to_user_inatomic(void *to, const void *from, unsigned long n)
+{
+	memcpy(to, from, n);
+	return 0;
+}
+
+static inline unsigned long copy_from_user(void *to, const void *from, unsigned long n)
+{
+	memcpy(to, from, n);
+	return 0;
 }
 
 /* BPF */
@@ -627,6 +667,13 @@ struct bpf_map_ops {
 	void *(*map_lookup_elem)(struct bpf_map *map, void *key);
 	long (*map_update_elem)(struct bpf_map *map, void *key, void *value, u64 flags);
 	long (*map_delete_elem)(struct bpf_map *map, void *key);
+	int (*map_lookup_and_delete_user)(struct bpf_map *map, void *key, void *value, u64 flags);
+	int (*map_lookup_batch)(struct bpf_map *map, const union bpf_attr *attr,
+				union bpf_attr *uattr);
+	int (*map_lookup_and_delete_batch)(struct bpf_map *map, const union bpf_attr *attr,
+					   union bpf_attr *uattr);
+	int (*map_update_batch)(struct bpf_map *map, struct file *file,
+				const union bpf_attr *attr, union bpf_attr *uattr);
 	int (*map_get_next_key)(struct bpf_map *map, void *key, void *next);
 	int *map_btf_id;
 };
