@@ -116,6 +116,7 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 	({ __auto_type __a = (a); __auto_type __b = (b); __a > __b ? __a : __b; })
 #define min_t(t, a, b)		min((t)(a), (t)(b))
 #define max_t(t, a, b)		max((t)(a), (t)(b))
+#define swap(a, b)		({ __auto_type __t = (a); (a) = (b); (b) = __t; })
 #define round_up(x, y)		((((x) - 1) | ((typeof(x))((y) - 1))) + 1)
 #define round_down(x, y)	((x) & ~((typeof(x))((y) - 1)))
 #define is_power_of_2(n)	((n) && !((n) & ((n) - 1)))
