@@ -21,8 +21,8 @@
  * A queue has two sides, each with a lock and a cache line of its own: who pushes (in) and who
  * pops or peeks (out) do not wait for each other. Each side counts the values that passed it,
  * and remembers what it last saw of the other's count; it looks again only when there seems to
- * be too little room, or too few values. Only BPF_EXIST in a full queue takes both locks, in's
- * first. All of a stack is under in's lock, and in.other is the exact count of what came out.
+ * be too little room, or too few values. Only BPF_EXIST in a full queue takes both locks. All
+ * of a stack is under in's lock, and in.other is the exact count of what came out.
  *
  * Invariants (count is in.done - out.done, in a stack in.done - in.other):
  *
@@ -32,7 +32,9 @@
  *    side's done.
  * 3. A slot with a value is read by the owner of out's lock and written by nobody, except by
  *    who has both locks. A slot without one belongs to the owner of in's lock.
- * 4. What a side remembers of the other's count is never ahead of it.
+ * 4. What a side remembers of the other's count is never ahead of it, and never so far behind
+ *    that there seem to be more values, or more room, than there can be:
+ *    out.done <= out.other <= in.done, in.done - max_entries <= in.other <= out.done.
  *
  * Whoever finds no room, or no value, holds the lock of its own side, so that its own count
  * stands still: at the moment when it read the other one the queue was really full, or empty.
@@ -93,6 +95,8 @@
 #define MOMENT_BYTES	KMALLOC_MAX_SIZE
 /* How often a copy is started again that was overtaken, or whose pages went away again. */
 #define BATCH_TRIES	16
+/* How often a push that needs both locks finds the second one taken. */
+#define EXIST_TRIES	64
 
 /**
  * struct queue_stack_side - where values go in, or come out
@@ -133,16 +137,16 @@ struct bpf_queue_stack {
 };
 
 /* A constant wherever speed matters. */
-enum queue_stack_type { QUEUE, STACK };
+enum queue_stack_type { QS_QUEUE, QS_STACK };
 
 static __always_inline struct bpf_queue_stack *to_queue_stack(const struct bpf_map *map)
 {
 	return container_of(map, struct bpf_queue_stack, map);
 }
 
-static enum queue_stack_type type_of(const struct bpf_queue_stack *qs)
+static __always_inline enum queue_stack_type type_of(const struct bpf_queue_stack *qs)
 {
-	return qs->map.map_type == BPF_MAP_TYPE_STACK ? STACK : QUEUE;
+	return qs->map.map_type == BPF_MAP_TYPE_STACK ? QS_STACK : QS_QUEUE;
 }
 
 /* The slot @n behind @slot, in a circle; their sum may exceed a u32. */
@@ -162,21 +166,21 @@ static __always_inline void *slot_value(struct bpf_queue_stack *qs, u32 slot)
 static __always_inline struct queue_stack_side *
 out_side(struct bpf_queue_stack *qs, enum queue_stack_type type)
 {
-	return type == STACK ? &qs->in : &qs->out;
+	return type == QS_STACK ? &qs->in : &qs->out;
 }
 
 /* How many values came out: for reading without the lock, too. */
 static __always_inline unsigned long *
 out_done(struct bpf_queue_stack *qs, enum queue_stack_type type)
 {
-	return type == STACK ? &qs->in.other : &qs->out.done;
+	return type == QS_STACK ? &qs->in.other : &qs->out.done;
 }
 
 /* With the lock of the side where values come out: how many there are, @wanted if so many. */
 static __always_inline unsigned long
 nr_values(struct bpf_queue_stack *qs, unsigned long wanted, enum queue_stack_type type)
 {
-	if (type == STACK)
+	if (type == QS_STACK)
 		return qs->in.done - qs->in.other;
 	if (qs->out.other - qs->out.done < wanted)
 		qs->out.other = smp_load_acquire(&qs->in.done); /* Barrier A */
@@ -187,7 +191,7 @@ nr_values(struct bpf_queue_stack *qs, unsigned long wanted, enum queue_stack_typ
 static __always_inline u32
 nth_slot(struct bpf_queue_stack *qs, u32 n, enum queue_stack_type type)
 {
-	if (type == STACK)
+	if (type == QS_STACK)
 		return slot_after(qs, qs->in.slot, qs->map.max_entries - 1 - n);
 	return slot_after(qs, qs->out.slot, n);
 }
@@ -196,7 +200,7 @@ nth_slot(struct bpf_queue_stack *qs, u32 n, enum queue_stack_type type)
 static __always_inline void
 remove_values(struct bpf_queue_stack *qs, u32 n, enum queue_stack_type type)
 {
-	if (type == STACK) {
+	if (type == QS_STACK) {
 		qs->in.slot = nth_slot(qs, n - 1, type);
 		WRITE_ONCE(qs->in.other, qs->in.other + n);
 	} else {
@@ -344,34 +348,48 @@ static void queue_stack_map_show_fdinfo(const struct bpf_map *map, struct seq_fi
 /* Push */
 
 /*
- * With in's lock and no room as far as this side knows: push one value, and drop the oldest
- * one if there is still no room.
+ * Push to a full queue, and drop its oldest value if it is still full. Whoever waits for one
+ * lock does not hold the other one: an NMI in that one's section may wait for ours.
  */
-static noinline notrace long push_dropping(struct bpf_queue_stack *qs, const void *value)
+static noinline long push_dropping(struct bpf_queue_stack *qs, const void *value)
 {
-	enum queue_stack_type type = type_of(qs);
 	struct queue_stack_side *in = &qs->in, *out = &qs->out;
-	unsigned long irqflags;
-	bool drop = true;
+	struct bpf_reslock *first = &in->lock, *second = &out->lock;
+	unsigned long flags, second_flags, before;
+	bool drop, polled;
+	int tries;
 
-	if (type == QUEUE) {
-		if (!bpf_reslock_acquire(&out->lock, &irqflags))
+	for (tries = 0; tries < EXIST_TRIES; tries++) {
+		if (!bpf_reslock_acquire(first, &flags))
 			return -EBUSY;
-		in->other = out->done;
-		drop = in->done - in->other == qs->map.max_entries;
+		if (bpf_reslock_tryacquire(second, &second_flags))
+			goto locked;
+		bpf_reslock_release(first, flags);
+		/* Wait for the one that was not free. */
+		swap(first, second);
 	}
-	/* If the map is full this is the oldest value's slot, with both locks. */
+	return -EBUSY;
+
+locked:
+	before = in->done;
+	in->other = out->done;
+	drop = before - in->other == qs->map.max_entries;
+	/* If the queue is full this is the oldest value's slot. */
 	memcpy(slot_value(qs, in->slot), value, qs->map.value_size);
 	in->slot = slot_after(qs, in->slot, 1);
-	smp_store_release(&in->done, in->done + 1); /* Barrier A */
+	smp_store_release(&in->done, before + 1); /* Barrier A */
+	out->other = before + 1;
 	/* Last, so that nobody sees room where there never was any. */
-	if (drop)
-		WRITE_ONCE(in->other, in->other + 1);
-	if (type == QUEUE) {
-		if (drop)
-			remove_values(qs, 1, QUEUE);
-		bpf_reslock_release(&out->lock, irqflags);
+	if (drop) {
+		in->other++;
+		remove_values(qs, 1, QS_QUEUE);
 	}
+	polled = in->polled;
+	bpf_reslock_release(second, second_flags);
+	bpf_reslock_release(first, flags);
+
+	if (unlikely(polled))
+		queue_stack_pushed(qs, before);
 	return 1;
 }
 
@@ -382,34 +400,40 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 	u32 size = qs->map.value_size, max = qs->map.max_entries, i;
 	struct queue_stack_side *in = &qs->in;
 	unsigned long irqflags, before, room;
-	bool polled;
-	long ret;
+	bool drop = false, polled;
 
 	if (unlikely(!bpf_reslock_acquire(&in->lock, &irqflags)))
 		return -EBUSY;
 
 	before = in->done;
 	room = max - (before - in->other);
-	if (unlikely(room < n) && type == QUEUE) {
+	if (unlikely(room < n) && type == QS_QUEUE) {
 		in->other = smp_load_acquire(&qs->out.done); /* Barrier B */
 		room = max - (before - in->other);
 	}
-	if (likely(room)) {
-		ret = min(n, room);
-		for (i = 0; i < ret; i++) {
-			memcpy(slot_value(qs, in->slot), values + (size_t)i * size, size);
-			in->slot = slot_after(qs, in->slot, 1);
+	if (unlikely(!room)) {
+		if (flags != BPF_EXIST || type == QS_QUEUE) {
+			bpf_reslock_release(&in->lock, irqflags);
+			return flags == BPF_EXIST ? push_dropping(qs, values) : -E2BIG;
 		}
-		smp_store_release(&in->done, before + ret); /* Barrier A */
-	} else {
-		ret = flags == BPF_EXIST ? push_dropping(qs, values) : -E2BIG;
+		/* The oldest value's slot is the next one. */
+		drop = true;
+		room = 1;
 	}
+	n = min(n, room);
+	for (i = 0; i < n; i++) {
+		memcpy(slot_value(qs, in->slot), values + (size_t)i * size, size);
+		in->slot = slot_after(qs, in->slot, 1);
+	}
+	smp_store_release(&in->done, before + n); /* Barrier A */
+	if (unlikely(drop))
+		WRITE_ONCE(in->other, in->other + 1);
 	polled = in->polled;
 	bpf_reslock_release(&in->lock, irqflags);
 
-	if (unlikely(polled) && ret > 0)
+	if (unlikely(polled))
 		queue_stack_pushed(qs, before);
-	return ret;
+	return n;
 }
 
 static __always_inline long push_elem(struct bpf_map *map, void *value, u64 flags,
@@ -425,12 +449,12 @@ static __always_inline long push_elem(struct bpf_map *map, void *value, u64 flag
 
 static long queue_map_push_elem(struct bpf_map *map, void *value, u64 flags)
 {
-	return push_elem(map, value, flags, QUEUE);
+	return push_elem(map, value, flags, QS_QUEUE);
 }
 
 static long stack_map_push_elem(struct bpf_map *map, void *value, u64 flags)
 {
-	return push_elem(map, value, flags, STACK);
+	return push_elem(map, value, flags, QS_STACK);
 }
 
 static int queue_stack_map_update_batch(struct bpf_map *map, struct file *map_file,
@@ -514,30 +538,30 @@ no_value:
 
 static long queue_map_pop_elem(struct bpf_map *map, void *value)
 {
-	return copy_out(map, value, true, QUEUE);
+	return copy_out(map, value, true, QS_QUEUE);
 }
 
 static long queue_map_peek_elem(struct bpf_map *map, void *value)
 {
-	return copy_out(map, value, false, QUEUE);
+	return copy_out(map, value, false, QS_QUEUE);
 }
 
 static long stack_map_pop_elem(struct bpf_map *map, void *value)
 {
-	return copy_out(map, value, true, STACK);
+	return copy_out(map, value, true, QS_STACK);
 }
 
 static long stack_map_peek_elem(struct bpf_map *map, void *value)
 {
-	return copy_out(map, value, false, STACK);
+	return copy_out(map, value, false, QS_STACK);
 }
 
 /*
  * With the lock: copy @n values to user space, from the one at @skip in the order of pops, if
  * no page of it is missing.
  */
-static bool copy_values(struct bpf_queue_stack *qs, void __user *to, u32 skip, u32 n,
-			enum queue_stack_type type)
+static noinline notrace bool copy_values(struct bpf_queue_stack *qs, void __user *to, u32 skip,
+					 u32 n, enum queue_stack_type type)
 {
 	u32 size = qs->map.value_size, slot, run;
 	bool missing = !access_ok(to, (size_t)n * size);
@@ -546,7 +570,7 @@ static bool copy_values(struct bpf_queue_stack *qs, void __user *to, u32 skip, u
 	for (; n && !missing; n -= run, skip += run) {
 		slot = nth_slot(qs, skip, type);
 		/* Those of a queue are in this order, up to the end of the ring. */
-		run = type == STACK ? 1 : min(n, qs->map.max_entries - slot);
+		run = type == QS_STACK ? 1 : min(n, qs->map.max_entries - slot);
 		missing = __copy_to_user_inatomic(to, slot_value(qs, slot), (size_t)run * size);
 		to += (size_t)run * size;
 	}
@@ -561,12 +585,13 @@ struct queue_stack_moment {
 };
 
 /* With the lock: the place of value number @nr of that moment, or -EBUSY if it may be gone. */
-static long place_now(struct bpf_queue_stack *qs, const struct queue_stack_moment *then, u32 nr,
-		      enum queue_stack_type type)
+static __always_inline long
+place_now(struct bpf_queue_stack *qs, const struct queue_stack_moment *then, u32 nr,
+	  enum queue_stack_type type)
 {
 	unsigned long gone = *out_done(qs, type) - then->out;
 
-	if (type == STACK)
+	if (type == QS_STACK)
 		return gone ? -EBUSY : qs->in.done - then->in + nr;
 	return gone > nr ? -EBUSY : nr - gone;
 }
