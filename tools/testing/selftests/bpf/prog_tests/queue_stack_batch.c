@@ -338,7 +338,7 @@ static void killed(enum bpf_map_type type)
 	__u32 *shared, *values, round, i, count, left, lost = 0, twice = 0;
 	int fd = create(type, sizeof(__u32), all);
 	size_t len = all * sizeof(__u32);
-	bool *seen = calloc(all, 1);
+	char *seen = calloc(all, 1);
 	pid_t pid;
 
 	shared = mmap(NULL, len, PROT_READ | PROT_WRITE,
