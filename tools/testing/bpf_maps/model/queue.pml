@@ -118,7 +118,17 @@ inline push(cpu)
 		if
 		:: exist ->
 #ifndef BUG_DROP_UNLOCKED
-			TAKE(out_lock, cpu, push_not_dropped);
+			/* never waits for one lock while it has the other one */
+			if
+			:: atomic { out_lock == NOBODY -> out_lock = cpu }
+			:: out_lock != NOBODY ->
+				GIVE(in_lock);
+				TAKE(out_lock, cpu, push_refused);
+				if
+				:: atomic { in_lock == NOBODY -> in_lock = cpu }
+				:: in_lock != NOBODY -> GIVE(out_lock); goto push_refused
+				fi
+			fi;
 #endif
 			in_other = out_done;
 #ifdef BUG_DROP_ANYWAY
@@ -134,9 +144,6 @@ inline push(cpu)
 				out_other = in_done
 			:: else ->
 #endif
-#ifdef BUG_DROP_FIRST
-				out_done++;
-#endif
 				a[in_slot] = in_done + 1;
 				b[in_slot] = in_done + 1;
 				slot_after(in_slot);
@@ -147,21 +154,17 @@ inline push(cpu)
 #endif
 				slot_after(out_slot);
 				d_step {
+					assert(pushed - gone == CAP);
 					/* as far as pops and pushes can tell, both at once */
 					pushed++;
 					gone++;
-#ifndef BUG_DROP_FIRST
-					out_done++;
-#endif
-					skip
+					out_done++
 				}
 			fi;
 			GIVE(out_lock)
 		:: else
 		fi
 	fi;
-push_not_dropped:
-	skip;
 #ifndef BUG_NO_LOCK
 	GIVE(in_lock);
 #endif
