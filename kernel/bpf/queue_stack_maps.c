@@ -229,8 +229,8 @@ static noinline void queue_stack_pushed(struct bpf_queue_stack *qs, unsigned lon
 {
 	/* Barrier D */
 	smp_mb();
-	/* Unless it has not reached that far: then there was something to pop all the time. */
-	if (waitqueue_active(&qs->waitq) &&
+	/* If pops have not come that far, there was something to pop all the time. */
+	if (waitqueue_active(&qs->waitq) && /* After the barrier */
 	    (long)(READ_ONCE(*out_done(qs, type_of(qs))) - before) >= 0)
 		queue_stack_wake(qs, EPOLLIN | EPOLLRDNORM);
 }
@@ -240,7 +240,7 @@ static noinline void queue_stack_popped(struct bpf_queue_stack *qs, unsigned lon
 {
 	/* Barrier D */
 	smp_mb();
-	if (waitqueue_active(&qs->waitq) &&
+	if (waitqueue_active(&qs->waitq) && /* After the barrier */
 	    READ_ONCE(qs->in.done) - before >= qs->map.max_entries)
 		queue_stack_wake(qs, EPOLLOUT | EPOLLWRNORM);
 }

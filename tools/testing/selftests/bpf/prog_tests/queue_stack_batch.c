@@ -7,6 +7,9 @@
 #include "queue_stack_ops.h"
 
 #define ENOTSUPP 524
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 #define NR 8
 
 static int push_batch(int fd, const void *values, __u32 *count, __u64 elem_flags, __u64 flags)
@@ -85,7 +88,7 @@ static void order(enum bpf_map_type type)
 	}
 }
 
-static void full(enum bpf_map_type type)
+static void too_many(enum bpf_map_type type)
 {
 	__u32 values[] = { 1, 2, 3, 4, 5, 6, 7 }, count = 7;
 	int fd = create(type, sizeof(__u32), 3);
@@ -196,7 +199,8 @@ static void sizes(enum bpf_map_type type)
 		ASSERT_EQ(count, n, "pushed");
 		free(values);
 
-		out = mmap(NULL, 2 * len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		out = mmap(NULL, 2 * len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
 		if (!ASSERT_NEQ(out, MAP_FAILED, "mmap"))
 			goto close;
 		count = 2 * n;
@@ -255,7 +259,7 @@ static void bad_buffer(enum bpf_map_type type)
 /* Room for so many whole values, and for a part of the next one, before the end of memory. */
 static void partly_mapped(enum bpf_map_type type)
 {
-	__u32 fit, count, i, value[3], size = sizeof(value);
+	__u32 fit, count, i, value[3] = {}, size = sizeof(value);
 	char *mem = two_pages(), *buf;
 	int fd;
 
@@ -265,7 +269,8 @@ static void partly_mapped(enum bpf_map_type type)
 	for (fit = 0; fit < 5; fit++) {
 		fd = create(type, size, 5);
 		for (i = 1; i <= 5; i++) {
-			value[0] = value[1] = value[2] = i;
+			value[0] = i;
+			value[2] = i;
 			ASSERT_OK(bpf_map_update_elem(fd, NULL, value, BPF_ANY), "push");
 		}
 		buf = mem + getpagesize() - fit * size - 4;
@@ -354,6 +359,9 @@ static void killed(enum bpf_map_type type)
 		memset(shared, 0, len);
 		pid = fork();
 		if (!pid) {
+			/* A copy that met a missing page has been begun, and removed nothing. */
+			if (madvise(shared, len, MADV_POPULATE_WRITE))
+				_exit(1);
 			for (i = 0; i < all; i += step) {
 				count = step < all - i ? step : all - i;
 				pop_batch(fd, shared + i, &count);
@@ -361,7 +369,8 @@ static void killed(enum bpf_map_type type)
 			_exit(0);
 		}
 		/* Once it has begun. */
-		while (!__atomic_load_n(&shared[round % 10 * step], __ATOMIC_RELAXED))
+		while (!__atomic_load_n(&shared[round % 10 * step], __ATOMIC_RELAXED) &&
+		       !waitpid(pid, NULL, WNOHANG))
 			;
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
@@ -404,15 +413,13 @@ static void fdinfo_entries(enum bpf_map_type type)
 		while (fgets(line, sizeof(line), file))
 			sscanf(line, "entries: %d", &entries);
 		fclose(file);
-		ASSERT_EQ(entries, i < 4 ? i : 7 - i, "entries");
+		ASSERT_EQ(entries, i < 4 ? i : 6 - i, "entries");
 		if (i < 3)
 			push(fd, i);
 		else if (i == 3)
 			push_exist(fd, i);
 		if (i >= 3)
 			pop(fd, &value);
-		if (i == 3)
-			pop(fd, &value), push(fd, 0), push(fd, 0);
 	}
 	close(fd);
 }
@@ -468,7 +475,7 @@ static const struct {
 	void (*check)(enum bpf_map_type type);
 } cases[] = {
 	CASE(order),
-	CASE(full),
+	CASE(too_many),
 	CASE(arguments),
 	CASE(frozen),
 	CASE(sizes),

@@ -51,7 +51,7 @@ static int run(const struct bpf_program *prog)
 	return opts.retval;
 }
 
-static struct queue_stack_poll *load(enum bpf_map_type type)
+static struct queue_stack_poll *load_skel(enum bpf_map_type type)
 {
 	struct queue_stack_poll *skel = queue_stack_poll__open();
 
@@ -202,7 +202,7 @@ static void assert_woken(struct waiter *waiter)
 
 static void several(enum bpf_map_type type)
 {
-	struct queue_stack_poll *skel = load(type);
+	struct queue_stack_poll *skel = load_skel(type);
 	struct waiter waiters[4];
 	int fd, i;
 
@@ -226,7 +226,7 @@ static void several(enum bpf_map_type type)
 /* sysrq l sends an NMI to each other CPU. */
 static void nmi(enum bpf_map_type type)
 {
-	struct queue_stack_poll *skel = load(type);
+	struct queue_stack_poll *skel = load_skel(type);
 	struct waiter waiter;
 	int i, fd;
 
