@@ -120,19 +120,8 @@ __bpf_reslock_wait(struct bpf_reslock *lock, int self)
 	return false;
 }
 
-/**
- * bpf_reslock_acquire - turn interrupts off and take the lock
- * @lock: the lock
- * @flags: where the state of the interrupts is kept for bpf_reslock_release()
- *
- * Context: Any, NMI included. On success interrupts are off until the release.
- *
- * Return: true if the lock was taken. false, with interrupts as they were, if this CPU holds
- * it already, if it could not be had within %BPF_RESLOCK_TIMEOUT_NS, if another wait for the
- * same owner ended like that, or in NMI where the architecture's cmpxchg is not NMI-safe.
- */
-static __always_inline __must_check bool
-bpf_reslock_acquire(struct bpf_reslock *lock, unsigned long *flags)
+static __always_inline bool
+__bpf_reslock_acquire(struct bpf_reslock *lock, unsigned long *flags, bool wait)
 {
 	int owner = 0, self;
 
@@ -145,12 +134,48 @@ bpf_reslock_acquire(struct bpf_reslock *lock, unsigned long *flags)
 	self = raw_smp_processor_id() + 1;
 	/* Acquire pairs with the release in bpf_reslock_release(). */
 	if (likely(atomic_try_cmpxchg_acquire(&lock->owner, &owner, self)) ||
-	    __bpf_reslock_wait(lock, self))
+	    (wait && __bpf_reslock_wait(lock, self)))
 		return true;
 
 	lock_release(&lock->dep_map, _THIS_IP_);
 	local_irq_restore(*flags);
 	return false;
+}
+
+/**
+ * bpf_reslock_acquire - turn interrupts off and take the lock
+ * @lock: the lock
+ * @flags: where the state of the interrupts is kept for bpf_reslock_release()
+ *
+ * Context: Any, NMI included. On success interrupts are off until the release. Who holds
+ * another such lock must not wait for this one: see bpf_reslock_tryacquire().
+ *
+ * Return: true if the lock was taken. false, with interrupts as they were, if this CPU holds
+ * it already, if it could not be had within %BPF_RESLOCK_TIMEOUT_NS, if another wait for the
+ * same owner ended like that, or in NMI where the architecture's cmpxchg is not NMI-safe.
+ */
+static __always_inline __must_check bool
+bpf_reslock_acquire(struct bpf_reslock *lock, unsigned long *flags)
+{
+	return __bpf_reslock_acquire(lock, flags, true);
+}
+
+/**
+ * bpf_reslock_tryacquire - turn interrupts off and take the lock if it is free
+ * @lock: the lock
+ * @flags: where the state of the interrupts is kept for bpf_reslock_release()
+ *
+ * For who holds another lock: if that were waited for by an NMI inside this one, neither
+ * would go on before the bound.
+ *
+ * Context: Any, NMI included. On success interrupts are off until the release.
+ *
+ * Return: true if the lock was taken; else false, with interrupts as they were.
+ */
+static __always_inline __must_check bool
+bpf_reslock_tryacquire(struct bpf_reslock *lock, unsigned long *flags)
+{
+	return __bpf_reslock_acquire(lock, flags, false);
 }
 
 /**

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * As much of the kernel as kernel/bpf/ringbuf.c uses, for one program of one source file.
+ * As much of the kernel as kernel/bpf/ringbuf.c and queue_stack_maps.c use, for one program of one
+ * source file.
  *
  * A thread is a CPU: what the kernel keeps per CPU is thread-local here. SIGUSR1 is an NMI,
  * SIGUSR2 an interrupt that local_irq_save() holds off; a program sets what they do with
@@ -115,10 +116,13 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 	({ __auto_type __a = (a); __auto_type __b = (b); __a > __b ? __a : __b; })
 #define min_t(t, a, b)		min((t)(a), (t)(b))
 #define max_t(t, a, b)		max((t)(a), (t)(b))
+#define swap(a, b)		({ __auto_type __t = (a); (a) = (b); (b) = __t; })
 #define round_up(x, y)		((((x) - 1) | ((typeof(x))((y) - 1))) + 1)
 #define round_down(x, y)	((x) & ~((typeof(x))((y) - 1)))
 #define is_power_of_2(n)	((n) && !((n) & ((n) - 1)))
 #define offsetofend(t, m)	(offsetof(t, m) + sizeof(((t *)0)->m))
+#define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
+#define SZ_64K			0x10000
 #define NSEC_PER_SEC		1000000000L
 #define time_after64(a, b)	((s64)((b) - (a)) < 0)
 
@@ -136,6 +140,11 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 #define IS_ERR(ptr)		((unsigned long)(ptr) >= (unsigned long)-MAX_ERRNO)
 #define IS_ERR_OR_NULL(ptr)	(!(ptr) || IS_ERR(ptr))
 #define ERR_CAST(ptr)		((void *)(ptr))
+
+#define U32_MAX			(~0U)
+#define KMALLOC_MAX_SIZE	(1UL << (PAGE_SHIFT + 10))
+#define BPF_F_ACCESS_MASK							\
+	(BPF_F_RDONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY | BPF_F_WRONLY_PROG)
 
 static inline void __attribute__((noreturn)) shim_die(const char *what)
 {
@@ -202,6 +211,7 @@ static int shim_fence_word __maybe_unused;
 #define atomic_sub(v, a)	((void)__atomic_fetch_sub(&(a)->counter, v, __ATOMIC_RELAXED))
 #define atomic_inc(a)		atomic_add(1, a)
 #define atomic_dec(a)		atomic_sub(1, a)
+#define atomic_or(v, a)		((void)__atomic_fetch_or(&(a)->counter, v, __ATOMIC_RELAXED))
 #define atomic_xchg(a, v)	xchg(&(a)->counter, v)
 #define atomic_cmpxchg(a, old, new) cmpxchg(&(a)->counter, old, new)
 #define atomic_cmpxchg_acquire(a, old, new) cmpxchg_acquire(&(a)->counter, old, new)
@@ -545,8 +555,11 @@ struct irq_work {
 	int pending;
 };
 
-/* Who waits looks at the number of wakeups. */
-typedef struct { unsigned long wakeups; } wait_queue_head_t;
+/* Who waits looks at the number of wakeups. Nobody leaves. */
+typedef struct {
+	unsigned long wakeups;
+	bool active;
+} wait_queue_head_t;
 
 struct file { int unused; };
 typedef struct poll_table_struct {
@@ -583,13 +596,47 @@ static inline void irq_work_sync(struct irq_work *work)
 		work->func(work);
 }
 
-#define init_waitqueue_head(wq)	((wq)->wakeups = 0)
+#define init_waitqueue_head(wq)	(*(wq) = (wait_queue_head_t) { 0 })
+#define waitqueue_active(wq)	READ_ONCE((wq)->active)
 #define wake_up_all(wq)		((void)__atomic_fetch_add(&(wq)->wakeups, 1, __ATOMIC_SEQ_CST))
+
+#define TASK_NORMAL		3
+#define poll_to_key(events)	((void *)(unsigned long)(events))
+#define __wake_up(wq, mode, nr, key) wake_up_all(wq)
+
+/* All operations are short: only for tests where nobody is in one. */
+#define synchronize_rcu()	smp_mb()
 
 static inline void poll_wait(struct file *file, wait_queue_head_t *wq, poll_table *table)
 {
+	WRITE_ONCE(wq->active, true);
 	table->wq = wq;
 	table->seen = __atomic_load_n(&wq->wakeups, __ATOMIC_SEQ_CST);
+}
+
+/* User memory, all of it there */
+
+#define u64_to_user_ptr(u)	((void *)(uintptr_t)(u))
+#define access_ok(p, size)	((void)(p), (void)(size), true)
+#define put_user(v, p)		(*(p) = (v), 0)
+#define pagefault_disable()	barrier()
+#define pagefault_enable()	barrier()
+#define fault_in_safe_writeable(p, size) ((void)(p), (size_t)0)
+#define fatal_signal_pending(task) false
+#define cond_resched()		((void)0)
+#define kvmalloc_array(n, size, gfp) calloc(n, size)
+#define kvfree(p)		free(p)
+
+static inline unsigned long __copy_to_user_inatomic(void *to, const void *from, unsigned long n)
+{
+	memcpy(to, from, n);
+	return 0;
+}
+
+static inline unsigned long copy_from_user(void *to, const void *from, unsigned long n)
+{
+	memcpy(to, from, n);
+	return 0;
 }
 
 /* BPF */
@@ -602,6 +649,8 @@ struct bpf_map {
 	const struct bpf_map_ops *ops;
 	u32 map_type, key_size, value_size, max_entries, map_flags;
 	int numa_node;
+	/* What follows a map is as far from the above as in the kernel. */
+	char rest[208] __aligned(8);
 };
 
 struct bpf_map_ops {
@@ -613,9 +662,19 @@ struct bpf_map_ops {
 	int (*map_mmap)(struct bpf_map *map, struct vm_area_struct *vma);
 	__poll_t (*map_poll)(struct bpf_map *map, struct file *file, poll_table *table);
 	void (*map_show_fdinfo)(const struct bpf_map *map, struct seq_file *m);
+	long (*map_push_elem)(struct bpf_map *map, void *value, u64 flags);
+	long (*map_pop_elem)(struct bpf_map *map, void *value);
+	long (*map_peek_elem)(struct bpf_map *map, void *value);
 	void *(*map_lookup_elem)(struct bpf_map *map, void *key);
 	long (*map_update_elem)(struct bpf_map *map, void *key, void *value, u64 flags);
 	long (*map_delete_elem)(struct bpf_map *map, void *key);
+	int (*map_lookup_and_delete_user)(struct bpf_map *map, void *key, void *value, u64 flags);
+	int (*map_lookup_batch)(struct bpf_map *map, const union bpf_attr *attr,
+				union bpf_attr *uattr);
+	int (*map_lookup_and_delete_batch)(struct bpf_map *map, const union bpf_attr *attr,
+					   union bpf_attr *uattr);
+	int (*map_update_batch)(struct bpf_map *map, struct file *file,
+				const union bpf_attr *attr, union bpf_attr *uattr);
 	int (*map_get_next_key)(struct bpf_map *map, void *key, void *next);
 	int *map_btf_id;
 };
@@ -627,9 +686,23 @@ static inline bool bpf_map_meta_equal(const struct bpf_map *a, const struct bpf_
 	return a->map_type == b->map_type && a->map_flags == b->map_flags;
 }
 
+static inline bool bpf_map_flags_access_ok(u32 flags)
+{
+	return (flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) !=
+	       (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG);
+}
+
+static inline u32 bpf_map_attr_numa_node(const union bpf_attr *attr)
+{
+	return attr->map_flags & BPF_F_NUMA_NODE ? attr->numa_node : NUMA_NO_NODE;
+}
+
 static inline void *bpf_map_area_alloc(u64 size, int node)
 {
-	return calloc(1, size);
+	u64 bytes = round_up(size, (u64)64);
+	void *p = bytes < size ? NULL : aligned_alloc(64, bytes);
+
+	return p ? memset(p, 0, bytes) : NULL;
 }
 
 static inline void bpf_map_area_free(void *p)

@@ -5,7 +5,7 @@
  */
 #include <sys/mman.h>
 #include <bpf/btf.h>
-#include "test_progs.h"
+#include "queue_stack_ops.h"
 #include "queue_stack_contract.skel.h"
 
 /* KMALLOC_MAX_SIZE, 1 << (MAX_PAGE_ORDER + PAGE_SHIFT), where nobody raised MAX_PAGE_ORDER. */
@@ -14,66 +14,11 @@
 #define GUARD 64
 #define GUARD_BYTE 0xa5
 
-static int create(enum bpf_map_type type, __u32 value_size, __u32 max_entries)
-{
-	int fd = bpf_map_create(type, "contract", 0, value_size, max_entries, NULL);
-
-	ASSERT_OK_FD(fd, "create");
-	return fd;
-}
-
 static int create_flags(enum bpf_map_type type, __u32 flags)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
 
 	return bpf_map_create(type, "contract", 0, sizeof(__u32), 2, &opts);
-}
-
-static int push(int fd, __u32 value)
-{
-	return bpf_map_update_elem(fd, NULL, &value, BPF_ANY);
-}
-
-static int push_exist(int fd, __u32 value)
-{
-	return bpf_map_update_elem(fd, NULL, &value, BPF_EXIST);
-}
-
-static int pop(int fd, __u32 *value)
-{
-	return bpf_map_lookup_and_delete_elem(fd, NULL, value);
-}
-
-static int peek(int fd, __u32 *value)
-{
-	return bpf_map_lookup_elem(fd, NULL, value);
-}
-
-static void assert_push(int fd, __u32 first, __u32 last)
-{
-	__u32 value;
-
-	for (value = first; value <= last; value++)
-		if (!ASSERT_OK(push(fd, value), "push"))
-			return;
-}
-
-/*
- * The map holds exactly the values from @oldest to @newest: they come out in the order of
- * its type, and leave it empty.
- */
-static void assert_drains(enum bpf_map_type type, int fd, __u32 oldest, __u32 newest)
-{
-	__u32 i, n = newest - oldest + 1, value;
-
-	for (i = 0; i < n; i++) {
-		if (!ASSERT_OK(pop(fd, &value), "pop"))
-			return;
-		if (!ASSERT_EQ(value, type == BPF_MAP_TYPE_QUEUE ? oldest + i : newest - i,
-			       "popped value"))
-			return;
-	}
-	ASSERT_EQ(pop(fd, &value), -ENOENT, "pop the empty map");
 }
 
 /* A program of the skeleton: 0, or the error of its operation. */
@@ -142,25 +87,6 @@ static void assert_rejected(enum bpf_map_type type, const char *prog, __u32 map_
 	free(log);
 out:
 	queue_stack_contract__destroy(skel);
-}
-
-/* Neighbouring bytes and equal places in different values differ. */
-static void fill_pattern(__u8 *value, __u32 size, __u32 seed)
-{
-	__u32 i;
-
-	for (i = 0; i < size; i++)
-		value[i] = i * 37 + (i >> 8) * 11 + (i >> 16) * 7 + seed * 101;
-}
-
-static bool has_pattern(const __u8 *value, __u32 size, __u32 seed)
-{
-	__u32 i;
-
-	for (i = 0; i < size; i++)
-		if (value[i] != (__u8)(i * 37 + (i >> 8) * 11 + (i >> 16) * 7 + seed * 101))
-			return false;
-	return true;
 }
 
 static bool all_bytes(const __u8 *value, __u32 size, __u8 byte)
@@ -822,18 +748,6 @@ static void peek_takes_no_flags(enum bpf_map_type type)
 		ASSERT_EQ(bpf_map_lookup_elem_flags(fd, NULL, &value, bad_push_flags[i]),
 			  -EINVAL, "peek with a flag");
 	close(fd);
-}
-
-/* An address that can be read but not written, and one that is not mapped at all. */
-static void with_bad_buffers(int fd, void (*check)(int fd, void *buffer))
-{
-	char *pages = mmap(NULL, 2 * getpagesize(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (!ASSERT_NEQ(pages, MAP_FAILED, "mmap"))
-		return;
-	check(fd, pages);
-	munmap(pages, 2 * getpagesize());
-	check(fd, pages);
 }
 
 static void peek_faults(int fd, void *buffer)

@@ -55,6 +55,8 @@ static void traced_functions(enum bpf_map_type type)
 	bpf_program__set_autoload(skel->progs.at_pop, true);
 	bpf_program__set_autoload(skel->progs.after_pop, true);
 	if (type == BPF_MAP_TYPE_STACK) {
+		bpf_program__set_attach_target(skel->progs.at_push, 0, "stack_map_push_elem");
+		bpf_program__set_attach_target(skel->progs.after_push, 0, "stack_map_push_elem");
 		bpf_program__set_attach_target(skel->progs.at_pop, 0, "stack_map_pop_elem");
 		bpf_program__set_attach_target(skel->progs.after_pop, 0, "stack_map_pop_elem");
 	}
@@ -128,8 +130,9 @@ static struct {
 static bool is_operation(const char *symbol)
 {
 	static const char *const names[] = {
-		"queue_stack_map_push_elem", "queue_map_pop_elem", "queue_map_peek_elem",
-		"stack_map_pop_elem", "stack_map_peek_elem",
+		"queue_map_push_elem", "queue_map_pop_elem", "queue_map_peek_elem",
+		"stack_map_push_elem", "stack_map_pop_elem", "stack_map_peek_elem",
+		"push_dropping",
 	};
 	size_t len;
 	int i;

@@ -165,14 +165,14 @@ int BPF_PROG(at_unlock)
 	return 0;
 }
 
-SEC("?fentry/queue_stack_map_push_elem")
+SEC("?fentry/queue_map_push_elem")
 int BPF_PROG(at_push)
 {
 	nested(false);
 	return 0;
 }
 
-SEC("?fexit/queue_stack_map_push_elem")
+SEC("?fexit/queue_map_push_elem")
 int BPF_PROG(after_push)
 {
 	nested(false);

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Threads that push and pop for long, interrupted at random; each value comes out once. */
+#ifndef QUEUE_STRESS_H
+#define QUEUE_STRESS_H
+
+#define MAX_THREADS	4
+#define MAX_CTX		(3 * MAX_THREADS)
+#define MAX_SEQ		(1 << 19)
+
+/* What runs in one context of one CPU: a task, an interrupt or an NMI. */
+struct ctx {
+	u32 id;
+	bool pushes, pops;
+	u64 rng, seq;
+	/* The latest that was popped of those of each context. */
+	u64 latest[MAX_CTX];
+	unsigned long full, empty, busy, popped;
+};
+
+static struct stress {
+	const char *name;
+	bool stack, pipe;
+	u32 capacity, size, threads;
+	u64 flags;
+
+	struct bpf_map *map;
+	bool stop;
+	/* How often each value was popped. */
+	u8 *seen[MAX_CTX];
+	struct thread {
+		pthread_t thread;
+		int cpu;
+		timer_t timer[2];
+		struct ctx ctx[3];
+		unsigned long hits[2];
+	} threads_[MAX_THREADS];
+} stress;
+
+static __thread struct thread *self;
+
+static void value_fill(u64 *value, u64 word)
+{
+	u32 i;
+
+	for (i = 0; i < stress.size / 8; i++)
+		value[i] = i ? mix(word) + i : word;
+}
+
+static void ctx_push(struct ctx *ctx)
+{
+	u64 value[MAX_VALUE / 8];
+	long err;
+
+	if (ctx->seq == MAX_SEQ)
+		return;
+	/* Counted from 1, as in @latest. */
+	value_fill(value, (u64)ctx->id << 32 | (ctx->seq + 1));
+	err = stress.map->ops->map_push_elem(stress.map, value, stress.flags);
+	ctx->full += err == -E2BIG;
+	ctx->busy += err == -EBUSY;
+	ctx->seq += !err;
+	check(!err || err == -EBUSY || (err == -E2BIG && stress.flags == BPF_ANY), "%ld", err);
+}
+
+/* False if there was none. */
+static bool ctx_pop(struct ctx *ctx, bool remove)
+{
+	u64 value[MAX_VALUE / 8], want[MAX_VALUE / 8], seq;
+	u32 id;
+	long err;
+
+	memset(value, 0xa5, stress.size);
+	err = remove ? stress.map->ops->map_pop_elem(stress.map, value) :
+		       stress.map->ops->map_peek_elem(stress.map, value);
+	if (err) {
+		ctx->empty += err == -ENOENT;
+		ctx->busy += err == -EBUSY;
+		check(err == -EBUSY || err == -ENOENT, "%ld", err);
+		check(all_bytes((u8 *)value, stress.size, 0), "error, and not zeroed");
+		return false;
+	}
+	id = value[0] >> 32;
+	seq = (u32)value[0];
+	if (!check(id < 3 * stress.threads && seq && seq <= MAX_SEQ, "%lx", (long)value[0]))
+		return false;
+	value_fill(want, value[0]);
+	check(!memcmp(value, want, stress.size), "ctx %u: %lu is not intact", id, (long)seq);
+	/* Who peeked may see it again. */
+	if (!stress.stack)
+		check(seq >= ctx->latest[id] + remove || seq == ctx->latest[id],
+		      "ctx %u: %lu after %lu", id, (long)seq, (long)ctx->latest[id]);
+	ctx->latest[id] = seq;
+	if (!remove)
+		return true;
+	ctx->popped++;
+	/* Relaxed, so that this orders nothing that the map does not. */
+	seq = __atomic_fetch_add(&stress.seen[id][seq - 1], 1, __ATOMIC_RELAXED);
+	check(!seq, "ctx %u: popped twice", id);
+	return true;
+}
+
+static void ctx_step(struct ctx *ctx)
+{
+	if (ctx->pushes && (!ctx->pops || rnd(&ctx->rng, 2)))
+		ctx_push(ctx);
+	else
+		ctx_pop(ctx, rnd(&ctx->rng, 8));
+}
+
+static void rearm(int which)
+{
+	struct itimerspec spec = { };
+
+	spec.it_value.tv_nsec = 5000 + rnd(&self->ctx[1 + which].rng, 60000);
+	timer_settime(self->timer[which], 0, &spec, NULL);
+}
+
+static void interrupted(int which)
+{
+	struct ctx *ctx = &self->ctx[1 + which];
+	int steps = rnd(&ctx->rng, 6);
+
+	self->hits[which]++;
+	while (steps--)
+		ctx_step(ctx);
+	rearm(which);
+}
+
+static void stress_irq(void)
+{
+	interrupted(0);
+}
+
+static void stress_nmi(void)
+{
+	interrupted(1);
+}
+
+static void *stress_thread(void *arg)
+{
+	struct thread *thread = arg;
+	struct ctx *ctx = thread->ctx;
+	sigset_t both;
+	int i;
+
+	self = thread;
+	shim_cpu = thread->cpu;
+	for (i = 0; i < 2; i++) {
+		struct sigevent event = {
+			.sigev_notify = SIGEV_THREAD_ID,
+			.sigev_signo = i ? SIGUSR1 : SIGUSR2,
+		};
+
+		event._sigev_un._tid = syscall(SYS_gettid);
+		if (timer_create(CLOCK_MONOTONIC, &event, &thread->timer[i]))
+			shim_die("timer_create");
+		rearm(i);
+	}
+	while (!READ_ONCE(stress.stop) && !READ_ONCE(failures) && ctx->seq < MAX_SEQ) {
+		ctx_step(ctx);
+		if (!rnd(&ctx->rng, 2000))
+			sched_yield();
+	}
+
+	sigemptyset(&both);
+	sigaddset(&both, SIGUSR1);
+	sigaddset(&both, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &both, NULL);
+	for (i = 0; i < 2; i++)
+		timer_delete(thread->timer[i]);
+	return NULL;
+}
+
+/* Nobody else is there any more. */
+static void stress_check(void)
+{
+	unsigned long pushed = 0, popped = 0, full = 0, empty = 0, busy = 0, hits = 0, left = 0;
+	struct ctx drain = {};
+	int i, j;
+	u64 seq;
+
+	while (ctx_pop(&drain, true) && !failures)
+		left++;
+	check(left <= stress.capacity, "%lu", left);
+	for (i = 0; i < stress.threads; i++) {
+		hits += stress.threads_[i].hits[0] + stress.threads_[i].hits[1];
+		for (j = 0; j < 3; j++) {
+			struct ctx *ctx = &stress.threads_[i].ctx[j];
+
+			pushed += ctx->seq;
+			popped += ctx->popped;
+			full += ctx->full;
+			empty += ctx->empty;
+			busy += ctx->busy;
+			for (seq = 0; seq < ctx->seq && stress.flags == BPF_ANY; seq++) {
+				if (!check(stress.seen[ctx->id][seq] == 1, "ctx %u: %lu lost",
+					   ctx->id, (long)seq + 1))
+					break;
+			}
+		}
+	}
+	note("%lu pushed, %lu popped, %lu full, %lu empty, %lu refused, %lu interrupts", pushed,
+	     popped, full, empty, busy, hits);
+	check(pushed && popped && hits, "nothing done");
+}
+
+static void stress_run(double seconds)
+{
+	struct timespec nap = { 0, 20 * 1000 * 1000 };
+	u64 until;
+	int i, j;
+
+	if (!begin(stress.name))
+		return;
+	stress.map = map_new(stress.stack, stress.capacity, stress.size);
+	shim_signals(stress_nmi, stress_irq);
+	for (i = 0; i < stress.threads; i++) {
+		struct thread *thread = &stress.threads_[i];
+
+		thread->cpu = i;
+		for (j = 0; j < 3; j++) {
+			struct ctx *ctx = &thread->ctx[j];
+
+			ctx->id = 3 * i + j;
+			ctx->rng = mix(seed + ctx->id);
+			ctx->pushes = !stress.pipe || !i;
+			ctx->pops = !stress.pipe || i;
+			stress.seen[ctx->id] = calloc(MAX_SEQ, 1);
+		}
+		pthread_create(&thread->thread, NULL, stress_thread, thread);
+	}
+	until = shim_clock() + seconds * NSEC_PER_SEC;
+	while (shim_clock() < until && !READ_ONCE(failures))
+		nanosleep(&nap, NULL);
+	WRITE_ONCE(stress.stop, true);
+	for (i = 0; i < stress.threads; i++)
+		pthread_join(stress.threads_[i].thread, NULL);
+	if (!failures)
+		stress_check();
+	for (i = 0; i < 3 * stress.threads; i++)
+		free(stress.seen[i]);
+	stress.map->ops->map_free(stress.map);
+	end();
+}
+
+#define STRESS(seconds, ...)							\
+do {										\
+	memset(&stress, 0, sizeof(stress));					\
+	stress = (struct stress) { __VA_ARGS__ };				\
+	stress_run(seconds);							\
+} while (0)
+
+#endif

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Waiting for a queue or stack that is empty or full. */
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include "queue_stack_ops.h"
+#include "queue_stack_poll.skel.h"
+
+#define FOREVER 20000		/* ms; nobody waits that long unless a wakeup was lost */
+#define ROUNDS 20000
+
+static __u32 ready(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLOUT };
+
+	return poll(&pfd, 1, 0) == 1 ? pfd.revents : 0;
+}
+
+static int epoll_on(int fd, __u32 events)
+{
+	struct epoll_event event = { .events = events };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	ASSERT_OK_FD(epoll, "create epoll");
+	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "add map to epoll");
+	return epoll;
+}
+
+static __u32 epoll_events(int epoll)
+{
+	struct epoll_event event = {};
+
+	return epoll_wait(epoll, &event, 1, 0) == 1 ? event.events : 0;
+}
+
+static void pin_to(int cpu)
+{
+	cpu_set_t set;
+
+	memset(&set, cpu < 0 ? 0xff : 0, sizeof(set));
+	if (cpu >= 0)
+		CPU_SET(cpu, &set);
+	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "set affinity");
+}
+
+static int run(const struct bpf_program *prog)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+
+	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "execution");
+	return opts.retval;
+}
+
+static struct queue_stack_poll *load_skel(enum bpf_map_type type)
+{
+	struct queue_stack_poll *skel = queue_stack_poll__open();
+
+	if (!ASSERT_OK_PTR(skel, "open skeleton"))
+		return NULL;
+	bpf_map__set_type(skel->maps.map, type);
+	if (ASSERT_OK(queue_stack_poll__load(skel), "load skeleton"))
+		return skel;
+	queue_stack_poll__destroy(skel);
+	return NULL;
+}
+
+static void states(enum bpf_map_type type)
+{
+	struct timeval now = {};
+	int fd = create(type, sizeof(__u32), 2);
+	fd_set in, out;
+	__u32 value;
+
+	ASSERT_EQ(ready(fd), POLLOUT, "empty");
+	push(fd, 1);
+	ASSERT_EQ(ready(fd), POLLIN | POLLOUT, "one of two");
+	push(fd, 2);
+	ASSERT_EQ(ready(fd), POLLIN, "full");
+	push_exist(fd, 3);
+	ASSERT_EQ(ready(fd), POLLIN, "full after BPF_EXIST");
+	FD_ZERO(&in);
+	FD_ZERO(&out);
+	FD_SET(fd, &in);
+	FD_SET(fd, &out);
+	ASSERT_EQ(select(fd + 1, &in, &out, NULL, &now), 1, "select");
+	ASSERT_TRUE(FD_ISSET(fd, &in), "readable");
+	ASSERT_FALSE(FD_ISSET(fd, &out), "writable");
+	pop(fd, &value);
+	pop(fd, &value);
+	ASSERT_EQ(ready(fd), POLLOUT, "empty again");
+	close(fd);
+}
+
+static void level(enum bpf_map_type type)
+{
+	int fd = create(type, sizeof(__u32), 2), epoll = epoll_on(fd, EPOLLIN);
+	__u32 value;
+
+	ASSERT_EQ(epoll_events(epoll), 0, "empty");
+	push(fd, 1);
+	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "first look");
+	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "second look");
+	pop(fd, &value);
+	ASSERT_EQ(epoll_events(epoll), 0, "empty again");
+	close(epoll);
+	close(fd);
+}
+
+/* The interrupt that wakes comes on the CPU of the operation, before the call is over. */
+static void edge(enum bpf_map_type type)
+{
+	int fd = create(type, sizeof(__u32), 2), i;
+	int in = epoll_on(fd, EPOLLIN | EPOLLET), out = epoll_on(fd, EPOLLOUT | EPOLLET);
+	__u32 values[2] = { 1, 2 }, value, count;
+
+	pin_to(0);
+	ASSERT_EQ(epoll_events(in), 0, "empty: in");
+	ASSERT_EQ(epoll_events(out), EPOLLOUT, "empty: out");
+	for (i = 0; i < 3; i++) {
+		push(fd, 1);
+		ASSERT_EQ(epoll_events(in), EPOLLIN, "no longer empty");
+		ASSERT_EQ(epoll_events(in), 0, "told once");
+		push(fd, 2);
+		ASSERT_EQ(epoll_events(in), 0, "not empty before either");
+		ASSERT_EQ(epoll_events(out), 0, "nothing popped");
+		pop(fd, &value);
+		ASSERT_EQ(epoll_events(out), EPOLLOUT, "no longer full");
+		ASSERT_EQ(epoll_events(out), 0, "told once");
+		pop(fd, &value);
+		ASSERT_EQ(epoll_events(out), 0, "not full before either");
+
+		count = 2;
+		bpf_map_update_batch(fd, NULL, values, &count, NULL);
+		ASSERT_EQ(epoll_events(in), EPOLLIN, "batch pushed");
+		bpf_map_lookup_and_delete_batch(fd, NULL, NULL, NULL, values, &count, NULL);
+		ASSERT_EQ(epoll_events(out), EPOLLOUT, "batch popped");
+	}
+	pin_to(-1);
+	close(in);
+	close(out);
+	close(fd);
+}
+
+static void oneshot(enum bpf_map_type type)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT };
+	int fd = create(type, sizeof(__u32), 2), epoll = epoll_on(fd, event.events);
+
+	push(fd, 1);
+	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "first look");
+	ASSERT_EQ(epoll_events(epoll), 0, "second look");
+	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event), "arm again");
+	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "armed again");
+	close(epoll);
+	close(fd);
+}
+
+struct waiter {
+	int fd;
+	short events;
+	int result;
+	pid_t tid;
+	pthread_t thread;
+};
+
+static void *wait_for(void *arg)
+{
+	struct waiter *waiter = arg;
+	struct pollfd pfd = { .fd = waiter->fd, .events = waiter->events };
+
+	__atomic_store_n(&waiter->tid, gettid(), __ATOMIC_RELEASE);
+	waiter->result = poll(&pfd, 1, FOREVER);
+	return NULL;
+}
+
+/* Started, and asleep in poll(). */
+static void start_waiter(struct waiter *waiter, int fd, short events)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	*waiter = (struct waiter){ .fd = fd, .events = events };
+	ASSERT_OK(pthread_create(&waiter->thread, NULL, wait_for, waiter), "start thread");
+	while (state != 'S') {
+		sched_yield();
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat",
+			 __atomic_load_n(&waiter->tid, __ATOMIC_ACQUIRE));
+		file = fopen(path, "r");
+		if (!file)
+			continue;
+		if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+			state = 0;
+		fclose(file);
+	}
+}
+
+static void assert_woken(struct waiter *waiter)
+{
+	pthread_join(waiter->thread, NULL);
+	ASSERT_EQ(waiter->result, 1, "woken");
+}
+
+static void several(enum bpf_map_type type)
+{
+	struct queue_stack_poll *skel = load_skel(type);
+	struct waiter waiters[4];
+	int fd, i;
+
+	if (!skel)
+		return;
+	fd = bpf_map__fd(skel->maps.map);
+	for (i = 0; i < 4; i++)
+		start_waiter(&waiters[i], fd, POLLIN);
+	ASSERT_OK(run(skel->progs.push), "push");
+	for (i = 0; i < 4; i++)
+		assert_woken(&waiters[i]);
+	ASSERT_OK(run(skel->progs.push), "push");
+	for (i = 0; i < 4; i++)
+		start_waiter(&waiters[i], fd, POLLOUT);
+	ASSERT_OK(run(skel->progs.pop), "pop");
+	for (i = 0; i < 4; i++)
+		assert_woken(&waiters[i]);
+	queue_stack_poll__destroy(skel);
+}
+
+/* sysrq l sends an NMI to each other CPU. */
+static void nmi(enum bpf_map_type type)
+{
+	struct queue_stack_poll *skel = load_skel(type);
+	struct waiter waiter;
+	int i, fd;
+
+	if (!skel)
+		return;
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+		printf("SKIP: needs two CPUs\n");
+		test__skip();
+		goto out;
+	}
+	if (!ASSERT_OK(queue_stack_poll__attach(skel), "attach"))
+		goto out;
+	start_waiter(&waiter, bpf_map__fd(skel->maps.map), POLLIN);
+	skel->bss->in_nmi = true;
+	fd = open("/proc/sysrq-trigger", O_WRONLY);
+	for (i = 0; i < 100 && !READ_ONCE(skel->bss->pushed_in_nmi); i++)
+		ASSERT_EQ(write(fd, "l", 1), 1, "sysrq");
+	close(fd);
+	ASSERT_GT(skel->bss->pushed_in_nmi, 0, "pushed in NMI");
+	assert_woken(&waiter);
+out:
+	queue_stack_poll__destroy(skel);
+}
+
+static bool wait_until(int fd, short events)
+{
+	struct pollfd pfd = { .fd = fd, .events = events };
+
+	return poll(&pfd, 1, FOREVER) == 1;
+}
+
+static void *produce(void *arg)
+{
+	int fd = *(int *)arg, i;
+
+	for (i = 1; i <= ROUNDS; i++)
+		while (push(fd, i) == -E2BIG)
+			if (!wait_until(fd, POLLOUT))
+				return "lost a wakeup of the producer";
+	return NULL;
+}
+
+/* Each waits as soon as there is nothing to do. */
+static void no_lost_wakeup(enum bpf_map_type type)
+{
+	int fd = create(type, sizeof(__u32), 1), i;
+	pthread_t producer;
+	void *failure;
+	__u32 value;
+
+	ASSERT_OK(pthread_create(&producer, NULL, produce, &fd), "start thread");
+	for (i = 1; i <= ROUNDS; i++) {
+		while (pop(fd, &value))
+			if (!ASSERT_TRUE(wait_until(fd, POLLIN), "woken"))
+				goto out;
+		if (!ASSERT_EQ(value, i, "value"))
+			break;
+	}
+out:
+	pthread_join(producer, &failure);
+	ASSERT_NULL(failure, "producer");
+	close(fd);
+}
+
+static void *push_one(void *arg)
+{
+	push(*(int *)arg, 1);
+	return NULL;
+}
+
+/* The first poller comes at the time of a push: it sees the value, or is woken. */
+static void first_poll(enum bpf_map_type type)
+{
+	pthread_t producer;
+	int fd, i;
+
+	for (i = 0; i < 50; i++) {
+		fd = create(type, sizeof(__u32), 1);
+		ASSERT_OK(pthread_create(&producer, NULL, push_one, &fd), "start thread");
+		ASSERT_TRUE(wait_until(fd, POLLIN), "woken");
+		pthread_join(producer, NULL);
+		close(fd);
+	}
+}
+
+/* The map is freed with a wakeup just queued. */
+static void freed(enum bpf_map_type type)
+{
+	int fd, epoll, i;
+
+	for (i = 0; i < 50; i++) {
+		fd = create(type, sizeof(__u32), 1);
+		epoll = epoll_on(fd, EPOLLIN);
+		ASSERT_OK(push(fd, 1), "push");
+		close(fd);
+		close(epoll);
+	}
+}
+
+#define CASE(name) { #name, name }
+
+static const struct {
+	const char *name;
+	void (*check)(enum bpf_map_type type);
+} cases[] = {
+	CASE(states),
+	CASE(level),
+	CASE(edge),
+	CASE(oneshot),
+	CASE(several),
+	CASE(nmi),
+	CASE(no_lost_wakeup),
+	CASE(first_poll),
+	CASE(freed),
+};
+
+static void check_type(const char *type_name, enum bpf_map_type type)
+{
+	char name[64];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(name, sizeof(name), "%s_%s", type_name, cases[i].name);
+		if (test__start_subtest(name))
+			cases[i].check(type);
+	}
+}
+
+void serial_test_queue_stack_poll(void)
+{
+	check_type("queue", BPF_MAP_TYPE_QUEUE);
+	check_type("stack", BPF_MAP_TYPE_STACK);
+}
