@@ -35,7 +35,7 @@ static const __u8 dst_mac[ETH_ALEN] = { 2, 0, 0, 0, 7, 2 };
 
 /* Until @cond; a deadline that only a failure meets. */
 #define wait_for(cond) ({						\
-	__u64 __end = get_time_ns() + 60000000000ULL;			\
+	__u64 __end = get_time_ns() + 30000000000ULL;			\
 									\
 	while (!(cond) && get_time_ns() < __end)			\
 		usleep(1000);						\
@@ -422,6 +422,7 @@ struct setup {
 	struct cpumap_redirect__bss *bss;
 	int cpus, more_cpus;	/* the maps */
 	int sender, receiver;
+	__u32 xdp_flags;	/* how the first program is attached */
 };
 
 static inline void teardown(struct setup *s)
@@ -439,6 +440,7 @@ static inline bool setup(struct setup *s, __u32 xdp_flags)
 {
 	memset(s, 0, sizeof(*s));
 	s->sender = s->receiver = -1;
+	s->xdp_flags = xdp_flags;
 	if (!create_net())
 		return false;
 	s->skel = cpumap_redirect__open_and_load();

@@ -326,7 +326,7 @@ static void map_with_packets(void)
 		struct nstoken *token = open_netns(DST);
 		__u32 map = map_id(s.cpus);
 
-		ASSERT_OK(bpf_xdp_detach(if_nametoindex("dst0"), 0, NULL), "detach program");
+		ASSERT_OK(bpf_xdp_detach(if_nametoindex("dst0"), s.xdp_flags, NULL), "detach program");
 		close_netns(token);
 		cpumap_redirect__destroy(s.skel);
 		s.skel = NULL;
