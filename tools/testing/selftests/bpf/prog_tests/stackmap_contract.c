@@ -4,14 +4,11 @@
  * promise, each line of the contract a subtest.
  */
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/auxv.h>
 #include <sys/wait.h>
 #include <bpf/btf.h>
 #include "stackmap_programs.h"
-
-#define MAX_STACK "/proc/sys/kernel/perf_event_max_stack"
 
 #define DEPTH 4			/* of stacks where it does not matter */
 #define WORDS 8			/* frames that a map has room for */
@@ -108,18 +105,6 @@ static void assert_create(__u32 key_size, __u32 value_size, __u32 max_entries, _
 		close(fd);
 }
 
-static __u32 read_max_stack(void)
-{
-	FILE *file = fopen(MAX_STACK, "r");
-	__u32 depth = 0;
-
-	if (!ASSERT_OK_PTR(file, "open " MAX_STACK))
-		return 0;
-	ASSERT_EQ(fscanf(file, "%u", &depth), 1, "read " MAX_STACK);
-	fclose(file);
-	return depth;
-}
-
 static void create_key_sizes(void)
 {
 	static const __u32 bad[] = { 0, 1, 2, 3, 5, 8, 1 << 20, UINT_MAX };
@@ -153,22 +138,6 @@ static void create_value_sizes_build_ids(void)
 	assert_create(4, IDS_SIZE + 8, 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one frame and a part");
 	assert_create(4, IDS_SIZE * depth, 1, BPF_F_STACK_BUILD_ID, 0, "as many frames");
 	assert_create(4, IDS_SIZE * (depth + 1), 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one more");
-}
-
-/* Maps of earlier tests are freed in the background, and the limit stays until then. */
-static bool set_max_stack(__u32 depth)
-{
-	__u64 end = get_time_ns() + 10000000000ULL;
-	int fd, err, len;
-	char line[16];
-
-	len = snprintf(line, sizeof(line), "%u", depth);
-	do {
-		fd = open(MAX_STACK, O_WRONLY);
-		err = write(fd, line, len) == len ? 0 : -errno;
-		close(fd);
-	} while (err == -EBUSY && get_time_ns() < end && !kern_sync_rcu());
-	return ASSERT_OK(err, "write " MAX_STACK);
 }
 
 static void create_follows_perf_event_max_stack(void)
@@ -2412,6 +2381,43 @@ out:
 	teardown();
 }
 
+/*
+ * Of a sample, the first perf_event_max_stack frames count, those of the kernel included. Stock
+ * 6.12.117 gives ids of no frames, and of those behind.
+ */
+static void event_skips_past_limit(void)
+{
+	__u32 limit = read_max_stack(), kernel, skip;
+	int event;
+
+	if (!setup_event())
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	ask_event(0, STACK, 0);
+	fault(event, forge_stack(chain, 1, 200));
+	kernel = req[0].ret / 8;
+	if (!ASSERT_GT(kernel, 0, "frames of the kernel") ||
+	    !ASSERT_LT(kernel, limit, "frames of the kernel"))
+		goto out;
+	for (skip = limit - kernel - 1; skip < limit - kernel + 4; skip++) {
+		ask_event(1, STACKID, USER | skip);
+		fault(event, forge_stack(chain, 1, 200));
+		if (kernel + skip >= limit) {
+			ASSERT_EQ(req[1].ret, -EFAULT, "id of nothing");
+		} else if (ASSERT_GE(req[1].ret, 0, "id") &&
+			   ASSERT_OK(lookup(req[1].ret), "look up")) {
+			ASSERT_EQ(value[0], FORGED_IP(1, skip - 1), "last frame");
+			ASSERT_EQ(value[1], 0, "what is behind it");
+		}
+	}
+	assert_fdinfo(map, 1, 0);
+out:
+	close_event();
+	teardown();
+}
+
 static void event_without_callchain(void)
 {
 	int event;
@@ -2679,6 +2685,7 @@ static const struct {
 	{ "build_id_many_paged_out", build_id_many_paged_out },
 	{ "event_with_callchain", event_with_callchain },
 	{ "event_with_callchain_ids", event_with_callchain_ids },
+	{ "event_skips_past_limit", event_skips_past_limit },
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_without_user_frames", event_without_user_frames },
 	{ "event_flags", event_flags },

@@ -4,10 +4,13 @@
 #define __STACKMAP_PROGRAMS_H
 
 #include <elf.h>
+#include <fcntl.h>
 #include <linux/perf_event.h>
 #include "stackmap_common.h"
 #include "progs/stackmap_contract.h"
 #include "stackmap_contract.skel.h"
+
+#define MAX_STACK "/proc/sys/kernel/perf_event_max_stack"
 
 #define USER BPF_F_USER_STACK
 #define IDS_SIZE sizeof(struct bpf_stack_build_id)
@@ -18,7 +21,7 @@ static struct stack_request *req;	/* the program's first */
 static int map;
 static __u32 words;		/* of the map's values */
 static __u64 value[1024];	/* what was looked up last */
-static struct frame chain[256];
+static struct frame chain[320];
 static struct bpf_link *probe_link;
 
 /* --- programs ---------------------------------------------------------------- */
@@ -108,6 +111,36 @@ static inline long get(enum what what, __u32 size, __u64 flags, const struct fra
 	req->size = size;
 	req->flags = flags;
 	return ask(fp);
+}
+
+/* --- how deep the kernel unwinds ---------------------------------------------- */
+
+static inline __u32 read_max_stack(void)
+{
+	FILE *file = fopen(MAX_STACK, "r");
+	__u32 depth = 0;
+
+	if (!ASSERT_OK_PTR(file, "open " MAX_STACK))
+		return 0;
+	ASSERT_EQ(fscanf(file, "%u", &depth), 1, "read " MAX_STACK);
+	fclose(file);
+	return depth;
+}
+
+/* Maps of earlier tests are freed in the background, and the limit stays until then. */
+static inline bool set_max_stack(__u32 depth)
+{
+	__u64 end = get_time_ns() + 10000000000ULL;
+	int fd, err, len;
+	char line[16];
+
+	len = snprintf(line, sizeof(line), "%u", depth);
+	do {
+		fd = open(MAX_STACK, O_WRONLY);
+		err = write(fd, line, len) == len ? 0 : -errno;
+		close(fd);
+	} while (err == -EBUSY && get_time_ns() < end && !kern_sync_rcu());
+	return ASSERT_OK(err, "write " MAX_STACK);
 }
 
 /* --- where programs run ------------------------------------------------------ */

@@ -189,17 +189,19 @@ static void one(const char *name, enum what what, __u32 size, __u64 flags)
 	fprintf(table, "%s %s size %u flags %#llx: %s\n", name, what_name(what), size, flags, now);
 }
 
+/* Each flag, with sizes that are right and wrong, no skip, and the largest one. */
 static void all_flags(const char *name, enum what what)
 {
-	int bit;
+	static const __u32 sizes_of_both[] = { 64, 63 };
+	int bit, i;
 
 	for (bit = 9; bit < 64; bit++) {
-		/* A stack of the own kernel's frames differs, see above. */
-		if (1ULL << bit == BPF_F_USER_BUILD_ID && what != STACK)
-			continue;
-		if (what != TASK_STACK || 1ULL << bit > BPF_F_USER_BUILD_ID)
-			one(name, what, 64, 1ULL << bit);
-		one(name, what, 64, 1ULL << bit | USER);
+		for (i = 0; i < ARRAY_SIZE(sizes_of_both); i++) {
+			one(name, what, sizes_of_both[i], 1ULL << bit);
+			one(name, what, sizes_of_both[i], 1ULL << bit | 255);
+			one(name, what, sizes_of_both[i], 1ULL << bit | USER);
+			one(name, what, sizes_of_both[i], 1ULL << bit | USER | 255);
+		}
 	}
 }
 
@@ -208,6 +210,7 @@ static void all_flags(const char *name, enum what what)
 static const __u32 sizes[] = { 0, 8, 16, 24, 40, 64, 126 * 8, 127 * 8, 128 * 8, 130 * 8 };
 static const __u32 odd_sizes[] = { 1, 7, 9, 12, 15, 17, 31, 33, 39, 41, 1015, 1017, 1023, 1025 };
 static const __u32 id_sizes[] = { 0, 8, 31, 32, 33, 40, 64, 96, 160, 256, 320, 1024, 4064 };
+static const __u32 deep_sizes[] = { 8, 127 * 8, 128 * 8, 299 * 8, 300 * 8, 301 * 8 };
 static const __u32 few_sizes[] = { 8, 40, 127 * 8 };
 
 #define all_sizes(sizes, name, what, flags) do {					\
@@ -216,6 +219,35 @@ static const __u32 few_sizes[] = { 8, 40, 127 * 8 };
 	for (all_i = 0; all_i < ARRAY_SIZE(sizes); all_i++)				\
 		all_skips(name, what, sizes[all_i], flags);				\
 } while (0)
+
+/* Files at addresses of our own choice, and memory. */
+static __u8 *files;
+
+static void map_files(void)
+{
+	int i, fd;
+
+	if (files)
+		return;
+	files = empty_range(16);
+	for (i = 0; i < NR_FILES; i++) {
+		fd = make_elf(i + 1, 20, 4);
+		map_file(fd, files + (1 + 5 * i) * 4096, 3, i);
+		close(fd);
+	}
+	ASSERT_NEQ(mmap(files + 12 * 4096, 4096, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED, "mmap");
+}
+
+static const struct frame *stack_in_files(void)
+{
+	__u64 base = (__u64)files, ips[] = {
+		base + 0x1000, base + 0x1001, base + 0x3fff, base + 0xc008, base + 0x6000,
+		base + 0x8fff, base + 0x2222, base + 0xcfff, base + 0x7777,
+	};
+
+	return forge(chain, ips, ARRAY_SIZE(ips));
+}
 
 static void forged_depths(void)
 {
@@ -239,8 +271,46 @@ static void forged_depths(void)
 	all_sizes(odd_sizes, "kernel", TASK_STACK, 0);
 	all_sizes(sizes, "kernel", STACK, BPF_F_USER_BUILD_ID);
 	all_sizes(sizes, "kernel", TASK_STACK, BPF_F_USER_BUILD_ID);
+	map_files();
+	fp = stack_in_files();
 	for (what = STACKID; what <= TASK_STACK; what++)
 		all_flags("flag", what);
+}
+
+/* More than the kernel unwinds if nobody tells it to; more than can be skipped. */
+static void deep_stacks(void)
+{
+	static const __u32 depths[] = { 127, 128, 200, 256, 300, 310 };
+	__u32 most = read_max_stack();
+	enum what what;
+	char name[64];
+	int i;
+
+	if (!set_max_stack(300))
+		return;
+	if (!open_sized(16, 300 * 8, 0) || !load_with(skel->progs.at_tracepoint))
+		goto out;
+	for (i = 0; i < ARRAY_SIZE(depths); i++) {
+		snprintf(name, sizeof(name), "deep, user depth %u", depths[i]);
+		fp = forge_stack(chain, i, depths[i]);
+		for (what = STACKID; what <= TASK_STACK; what++)
+			all_sizes(deep_sizes, name, what, USER);
+	}
+	teardown();
+	trigger = FAULT;
+	if (!setup_event())
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	fp = forge_stack(chain, 1, 300);
+	for (what = STACKID; what <= TASK_STACK; what++)
+		all_sizes(deep_sizes, "deep, event", what, USER);
+	all_sizes(deep_sizes, "deep, event", STACK, 0);
+out:
+	close_event();
+	teardown();
+	set_max_stack(most);
 }
 
 static void ids_of_forged_depths(__u32 depth_of_map)
@@ -275,35 +345,6 @@ static void forged_five(void)
 static void forged_most(void)
 {
 	ids_of_forged_depths(127);
-}
-
-/* Files at addresses of our own choice, and memory. */
-static __u8 *files;
-
-static void map_files(void)
-{
-	int i, fd;
-
-	if (files)
-		return;
-	files = empty_range(16);
-	for (i = 0; i < NR_FILES; i++) {
-		fd = make_elf(i + 1, 20, 4);
-		map_file(fd, files + (1 + 5 * i) * 4096, 3, i);
-		close(fd);
-	}
-	ASSERT_NEQ(mmap(files + 12 * 4096, 4096, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED, "mmap");
-}
-
-static const struct frame *stack_in_files(void)
-{
-	__u64 base = (__u64)files, ips[] = {
-		base + 0x1000, base + 0x1001, base + 0x3fff, base + 0xc008, base + 0x6000,
-		base + 0x8fff, base + 0x2222, base + 0xcfff, base + 0x7777,
-	};
-
-	return forge(chain, ips, ARRAY_SIZE(ips));
 }
 
 /* Addresses next to mappings: in none of them. */
@@ -419,11 +460,15 @@ static void in_event(const char *name, __u64 sample_type, bool without_kernel, b
 	if (event < 0)
 		return;
 	few(name, STACKID, false);
+	fp = forge_stack(chain, 2, 127);
 	for (what = STACKID; what <= STACK; what++)
-		all_flags(name, what);
-	all_sizes(odd_sizes, name, STACK, USER);
+		all_sizes(few_sizes, name, what, USER);
+	all_skips(name, STACK, 130 * 8, USER);
 	map_files();
 	fp = stack_in_files();
+	for (what = STACKID; what <= TASK_STACK; what++)
+		all_flags(name, what);
+	all_sizes(odd_sizes, name, STACK, USER);
 	all_skips(name, STACK, 5 * IDS_SIZE, USER | BPF_F_USER_BUILD_ID);
 	all_skips(name, STACK, 5 * IDS_SIZE, BPF_F_USER_BUILD_ID);
 }
@@ -495,6 +540,7 @@ static const struct {
 	void (*run)(void);
 } parts[] = {
 	{ "forged_depths", forged_depths },
+	{ "deep_stacks", deep_stacks },
 	{ "ids_one_frame", forged_one },
 	{ "ids_five_frames", forged_five },
 	{ "ids_most_frames", forged_most },
