@@ -60,9 +60,10 @@
  * Capture
  * =======
  *
- * Unwinding goes into perf's buffer of this CPU and context, which is kept until the frames
- * were copied or compared: a program that runs nested in the same kind of context gets no
- * buffer, and so cannot overwrite it. Preemption is off as long as it is kept.
+ * Unwinding goes into a buffer of this CPU and context, which is kept until the frames were
+ * copied or compared: a program that runs nested in the same kind of context gets no buffer,
+ * and so cannot overwrite it. Preemption is off as long as it is kept. What perf samples goes
+ * to other buffers: the sample that a program was given stays as it is.
  *
  * Build ids
  * =========
@@ -664,7 +665,7 @@ static void capture_task(struct perf_callchain_entry *entry, struct task_struct 
 static bool capture_begin(struct capture *c, const struct stack_source *src, bool user,
 			  u32 skip, u32 max)
 {
-	struct perf_callchain_entry *entry = get_callchain_entry(&c->rctx);
+	struct perf_callchain_entry *entry = get_kept_callchain_entry(&c->rctx);
 	u32 depth = min_t(u64, (u64)max + skip, sysctl_perf_event_max_stack);
 
 	if (!entry)
@@ -684,7 +685,7 @@ static bool capture_begin(struct capture *c, const struct stack_source *src, boo
 
 static void capture_end(const struct capture *c)
 {
-	put_callchain_entry(c->rctx);
+	put_kept_callchain_entry(c->rctx);
 }
 
 /* Stack map: helpers */

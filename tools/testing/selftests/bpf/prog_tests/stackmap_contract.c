@@ -2297,9 +2297,32 @@ static void ask_event(int slot, enum what what, __u64 flags)
 	req[slot].flags = flags;
 }
 
+/* Frames of the kernel, then stack 5, each kind after a marker. */
+static void assert_sample(const __u64 *sample, __u64 nr, __u64 *kernel)
+{
+	ASSERT_EQ(sample[0], (__u64)PERF_CONTEXT_KERNEL, "marker");
+	for (*kernel = 0; *kernel < nr && sample[*kernel] != (__u64)PERF_CONTEXT_USER; ++*kernel)
+		;
+	ASSERT_EQ(nr - *kernel, 1 + DEPTH, "user's frames with marker in the sample");
+	ASSERT_TRUE(is_stack(sample + *kernel + 1, DEPTH, 5, DEPTH, 0), "the user's frames");
+}
+
+/* Two requests, one for each kind of frames, got them. */
+static void assert_halves(const struct stack_request *two, const __u64 *sample, __u64 nr,
+			  __u64 kernel)
+{
+	ASSERT_EQ(two[0].ret, kernel * 8, "length of the kernel's frames");
+	ASSERT_OK(memcmp(two[0].buf, sample, kernel * 8), "the kernel's frames");
+	ASSERT_EQ(two[0].buf[kernel], 0, "what is behind them");
+	ASSERT_EQ(two[1].ret, (nr - kernel) * 8, "length of the user's frames");
+	ASSERT_OK(memcmp(two[1].buf, sample + kernel, (nr - kernel) * 8), "the user's frames");
+	ASSERT_EQ(two[1].buf[nr - kernel], 0, "what is behind them");
+}
+
 /*
  * The sample's callchain is what the helpers give, marker and all, and it is whole after that.
- * Stock 6.12.117 leaves the callchain cut after the frames of the kernel.
+ * Shows the callchain that bpf_get_stack_pe() leaves cut: stock 6.12.117 cuts it behind the last
+ * user's frame that had room in a buffer.
  */
 static void event_with_callchain(void)
 {
@@ -2313,7 +2336,9 @@ static void event_with_callchain(void)
 	if (event < 0)
 		goto out;
 	ask_event(0, STACK, 0);
+	req[0].size = 16;
 	ask_event(1, STACK, USER);
+	req[1].size = 16;
 	ask_event(2, STACK, 0);
 	ask_event(3, STACK, USER);
 	fault_at(event, 1);
@@ -2322,19 +2347,44 @@ static void event_with_callchain(void)
 	sample = sampled(&nr);
 	if (!sample)
 		goto out;
-	ASSERT_EQ(sample[0], (__u64)PERF_CONTEXT_KERNEL, "marker");
-	for (kernel = 0; kernel < nr && sample[kernel] != (__u64)PERF_CONTEXT_USER; kernel++)
-		;
-	ASSERT_EQ(nr - kernel, 1 + DEPTH, "user's frames with marker in the sample");
-	ASSERT_EQ(req[0].ret, kernel * 8, "length of the kernel's frames");
-	ASSERT_OK(memcmp(req[0].buf, sample, kernel * 8), "the kernel's frames");
-	ASSERT_EQ(req[1].ret, (nr - kernel) * 8, "length of the user's frames");
-	ASSERT_OK(memcmp(req[1].buf, sample + kernel, (nr - kernel) * 8), "the user's frames");
-	ASSERT_TRUE(is_stack(req[1].buf + 1, DEPTH, 5, DEPTH, 0), "the user's frames");
-	ASSERT_EQ(req[2].ret, req[0].ret, "length of the kernel's frames again");
-	ASSERT_OK(memcmp(req[2].buf, req[0].buf, 127 * 8), "the kernel's frames again");
-	ASSERT_EQ(req[3].ret, req[1].ret, "length of the user's frames again");
-	ASSERT_OK(memcmp(req[3].buf, req[1].buf, 127 * 8), "the user's frames again");
+	assert_sample(sample, nr, &kernel);
+	ASSERT_EQ(req[0].ret, 16, "length of some of the kernel's frames");
+	ASSERT_OK(memcmp(req[0].buf, sample, 16), "some of the kernel's frames");
+	ASSERT_EQ(req[1].ret, 16, "length of some of the user's frames");
+	ASSERT_OK(memcmp(req[1].buf, sample + kernel, 16), "some of the user's frames");
+	assert_halves(&req[2], sample, nr, kernel);
+out:
+	close_event();
+	teardown();
+}
+
+/* What bpf_get_task_stack() unwinds does not go to where the sample is, as in stock 6.12.117. */
+static void event_task_stack_keeps_callchain(void)
+{
+	static const __u64 flags[] = { 0, USER };
+	const __u64 *sample;
+	__u64 nr, kernel;
+	int event, i;
+
+	if (!setup_event())
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	ask_event(1, NOTHING, 0);
+	ask_event(2, STACK, 0);
+	ask_event(3, STACK, USER);
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ask_event(0, TASK_STACK, flags[i]);
+		fault_at(event, 5);
+		sample = sampled(&nr);
+		if (!sample)
+			goto out;
+		assert_sample(sample, nr, &kernel);
+		ASSERT_GT(req[0].ret, 0, "length of the task's stack");
+		assert_halves(&req[2], sample, nr, kernel);
+	}
+	ASSERT_TRUE(is_stack(req[0].buf, 127, 5, DEPTH, 0), "the task's frames");
 out:
 	close_event();
 	teardown();
@@ -2513,16 +2563,6 @@ out:
 
 /* --- nested programs --------------------------------------------------------- */
 
-static bool has_function(const char *name)
-{
-	struct btf *btf = btf__load_vmlinux_btf();
-	bool found;
-
-	found = btf && btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
-	btf__free(btf);
-	return found;
-}
-
 /*
  * A program that takes a stack when the frames were captured, and not yet copied. Stock 6.12.117
  * gives the captured ones' buffer away before, and then returns the nested program's frames.
@@ -2535,22 +2575,19 @@ static void nested_cannot_overwrite(enum what outer, enum what inner)
 		return;
 	bpf_program__set_autoload(skel->progs.at_fentry, true);
 	bpf_program__set_autoload(skel->progs.after_unwinding, true);
-	if (!has_function("perf_callchain_fill"))
-		bpf_program__set_attach_target(skel->progs.after_unwinding, 0,
-					       "get_perf_callchain");
-	/* Not before the test wants it. */
-	skel->bss->nested.runs = 1;
+	bpf_program__set_autoload(skel->progs.after_giving_away, true);
 	if (!load_skel())
 		goto out;
 	skel->bss->nested.what = inner;
 	skel->bss->nested.flags = 0;
 	skel->bss->nested.size = 64;
-	skel->bss->nested.runs = 0;
 	skel->bss->nested.ret = NO_RET;
+	skel->bss->nest = true;
 
 	ret = outer == STACKID ? take_nr(3) :
 	      get(outer, WORDS * 8, USER, forge_stack(chain, 3, DEPTH));
 
+	skel->bss->nest = false;
 	ASSERT_GT(skel->bss->nested.runs, 0, "nested runs");
 	ASSERT_EQ(skel->bss->nested.ret, -EFAULT, "nested helper without a buffer");
 	if (outer == STACKID) {
@@ -2684,6 +2721,7 @@ static const struct {
 	{ "build_id_paged_out_sleepable", build_id_paged_out_sleepable },
 	{ "build_id_many_paged_out", build_id_many_paged_out },
 	{ "event_with_callchain", event_with_callchain },
+	{ "event_task_stack_keeps_callchain", event_task_stack_keeps_callchain },
 	{ "event_with_callchain_ids", event_with_callchain_ids },
 	{ "event_skips_past_limit", event_skips_past_limit },
 	{ "event_without_callchain", event_without_callchain },

@@ -164,7 +164,9 @@ static void call(enum what what, __u32 size, __u64 flags)
 
 static const char *what_name(enum what what)
 {
-	return what == STACKID ? "stackid" : what == STACK ? "stack" : "task_stack";
+	static const char *const names[] = { "nothing", "stackid", "stack", "task_stack" };
+
+	return names[what];
 }
 
 /* A line for each result that differs from the one before it, over the flags @from + 0 to 255. */
@@ -493,6 +495,49 @@ static void event_without_callchain(void)
 	in_event("event without callchain", PERF_SAMPLE_IP, false, false);
 }
 
+/* What the sample's callchain is after one helper, whatever that said. */
+static void event_after_another(void)
+{
+	static const struct {
+		enum what what;
+		__u32 size;
+		__u64 flags;
+	} first[] = {
+		{ NOTHING },
+		{ STACKID, 0, 0 }, { STACKID, 0, 255 }, { STACKID, 0, USER },
+		{ STACKID, 0, USER | 255 }, { STACKID, 0, 1ULL << 20 },
+		{ STACK, 64, 0 }, { STACK, 63, 0 }, { STACK, 64, 255 },
+		{ STACK, 64, BPF_F_USER_BUILD_ID }, { STACK, 64, 1ULL << 20 },
+		{ STACK, 64, USER }, { STACK, 63, USER }, { STACK, 64, USER | 255 },
+		{ STACK, 64, USER | BPF_F_USER_BUILD_ID },
+		{ TASK_STACK, 64, USER }, { TASK_STACK, 64, 0 },
+	};
+	int i, slot;
+
+	trigger = FAULT;
+	if (!setup_event())
+		return;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		return;
+	fp = forge_stack(chain, 1, 10);
+	for (slot = 1; slot < 3; slot++) {
+		req[slot].what = STACK;
+		req[slot].size = 32 * 8;
+		req[slot].flags = slot == 1 ? 0 : USER;
+	}
+	for (i = 0; i < ARRAY_SIZE(first); i++) {
+		call(first[i].what, first[i].size, first[i].flags);
+		len = 0;
+		for (slot = 1; slot < 3; slot++) {
+			put(" %lld:", req[slot].ret);
+			put_words(req[slot].buf, 32);
+		}
+		fprintf(table, "event, after %s size %u flags %#llx:%s\n", what_name(first[i].what),
+			first[i].size, first[i].flags, now);
+	}
+}
+
 /* Stacks of a thread that waits, of one of the kernel, and of a process that is no more. */
 static void other_tasks(void)
 {
@@ -556,6 +601,7 @@ static const struct {
 	{ "event_with_user_callchain", event_with_user_callchain },
 	{ "event_with_kernel_callchain", event_with_kernel_callchain },
 	{ "event_without_callchain", event_without_callchain },
+	{ "event_after_another", event_after_another },
 	{ "other_tasks", other_tasks },
 };
 

@@ -20,6 +20,7 @@ struct {
 } stacks SEC(".maps");
 
 struct stack_request requests[NR_SLOTS];
+bool nest;
 struct stack_request nested;		/* what a program inside of another one's helper does */
 __u64 fault_addr;		/* where the event is wanted */
 int other_pid;			/* whose stack OTHER_STACK takes */
@@ -168,12 +169,27 @@ int BPF_PROG(in_kthread, bool preempt, struct task_struct *prev)
 }
 
 /* Our thread only, and only in the middle of a helper. */
+static __always_inline int take_nested(void *ctx)
+{
+	if (bpf_get_current_pid_tgid() >> 32 == other_pid && nest) {
+		nest = false;
+		take(ctx, &nested);
+		nest = true;
+	}
+	return 0;
+}
+
 SEC("?fexit/perf_callchain_fill")
 int BPF_PROG(after_unwinding)
 {
-	if (bpf_get_current_pid_tgid() >> 32 == other_pid && !nested.runs)
-		take(ctx, &nested);
-	return 0;
+	return take_nested(ctx);
+}
+
+/* Stock 6.12.117 has given the buffer away by then. */
+SEC("?fexit/get_perf_callchain")
+int BPF_PROG(after_giving_away)
+{
+	return take_nested(ctx);
 }
 
 /* Called with the mmap lock held for writing. */
