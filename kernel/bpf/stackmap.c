@@ -60,9 +60,10 @@
  * Capture
  * =======
  *
- * Unwinding goes into perf's buffer of this CPU and context, which is kept until the frames
- * were copied or compared: a program that runs nested in the same kind of context gets no
- * buffer, and so cannot overwrite it. Preemption is off as long as it is kept.
+ * Unwinding goes into a buffer of this CPU and context, which is kept until the frames were
+ * copied or compared: a program that runs nested in the same kind of context gets no buffer,
+ * and so cannot overwrite it. Preemption is off as long as it is kept. What perf samples goes
+ * to other buffers: the sample that a program was given stays as it is.
  *
  * Build ids
  * =========
@@ -605,17 +606,40 @@ struct capture {
 	const u64 *ips;
 };
 
-/* What perf has sampled: the kernel's frames, then a marker and the user's. */
-static void split_sample(struct capture *c, const struct perf_callchain_entry *sample, bool user)
+/*
+ * What perf has sampled: the kernel's frames, then a marker and the user's. Markers count as
+ * frames; there may be more in all than the limit, which programs never see.
+ */
+static u32 sampled(const struct perf_callchain_entry *sample)
 {
-	u32 i;
+	return min_t(u64, sample->nr, sysctl_perf_event_max_stack);
+}
 
-	for (i = 0; i < sample->nr; i++) {
+static u32 sampled_of_kernel(const struct perf_callchain_entry *sample)
+{
+	u32 i, nr = sampled(sample);
+
+	for (i = 0; i < nr; i++) {
 		if (sample->ip[i] == PERF_CONTEXT_USER)
 			break;
 	}
-	c->ips = user ? sample->ip + i : sample->ip;
-	c->nr = user ? sample->nr - i : i;
+	return i;
+}
+
+static void split_sample(struct capture *c, const struct perf_callchain_entry *sample, bool user)
+{
+	u32 kernel = sampled_of_kernel(sample);
+
+	c->ips = user ? sample->ip + kernel : sample->ip;
+	c->nr = user ? sampled(sample) - kernel : kernel;
+}
+
+/* The kernel's frames of a sample count as skipped before the user's. */
+static __always_inline bool skips_too_many(const struct stack_source *src, u64 flags)
+{
+	return src->sample && flags & BPF_F_USER_STACK &&
+	       sampled_of_kernel(src->sample) + (flags & BPF_F_SKIP_FIELD_MASK) >
+	       BPF_F_SKIP_FIELD_MASK;
 }
 
 static void capture_task(struct perf_callchain_entry *entry, struct task_struct *task, u32 max)
@@ -641,7 +665,7 @@ static void capture_task(struct perf_callchain_entry *entry, struct task_struct 
 static bool capture_begin(struct capture *c, const struct stack_source *src, bool user,
 			  u32 skip, u32 max)
 {
-	struct perf_callchain_entry *entry = get_callchain_entry(&c->rctx);
+	struct perf_callchain_entry *entry = get_kept_callchain_entry(&c->rctx);
 	u32 depth = min_t(u64, (u64)max + skip, sysctl_perf_event_max_stack);
 
 	if (!entry)
@@ -661,7 +685,7 @@ static bool capture_begin(struct capture *c, const struct stack_source *src, boo
 
 static void capture_end(const struct capture *c)
 {
-	put_callchain_entry(c->rctx);
+	put_kept_callchain_entry(c->rctx);
 }
 
 /* Stack map: helpers */
@@ -729,6 +753,8 @@ static __always_inline long get_stackid(struct bpf_map *map, const struct stack_
 
 	if (unlikely(flags & ~STACKID_FLAGS))
 		return -EINVAL;
+	if (unlikely(skips_too_many(src, flags)))
+		return -EFAULT;
 	/* Neither the entry nor the loss could be counted. */
 	if (!IS_ENABLED(CONFIG_ARCH_HAVE_NMI_SAFE_CMPXCHG) || IS_ENABLED(CONFIG_GENERIC_ATOMIC64)) {
 		if (in_nmi())
@@ -846,7 +872,11 @@ static long get_stack(const struct stack_source *src, void *buf, u32 size, u64 f
 	bool user = flags & BPF_F_USER_STACK, build_ids = flags & BPF_F_USER_BUILD_ID;
 	long len;
 
-	if (unlikely(flags & ~STACK_FLAGS) || (build_ids && !user) || size % frame_size(build_ids))
+	if (unlikely(flags & ~STACK_FLAGS))
+		len = -EINVAL;
+	else if (unlikely(skips_too_many(src, flags)))
+		len = -EFAULT;
+	else if ((build_ids && !user) || size % frame_size(build_ids))
 		len = -EINVAL;
 	else if (src->task && user && !user_mode(src->regs))
 		len = -EFAULT;

@@ -4,61 +4,16 @@
  * promise, each line of the contract a subtest.
  */
 #include <dlfcn.h>
-#include <elf.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/auxv.h>
 #include <sys/wait.h>
 #include <bpf/btf.h>
-#include <linux/perf_event.h>
-#include "stackmap_common.h"
-#include "progs/stackmap_contract.h"
-#include "stackmap_contract.skel.h"
-
-#define MAX_STACK "/proc/sys/kernel/perf_event_max_stack"
+#include "stackmap_programs.h"
 
 #define DEPTH 4			/* of stacks where it does not matter */
 #define WORDS 8			/* frames that a map has room for */
-#define USER BPF_F_USER_STACK
-#define IDS_SIZE sizeof(struct bpf_stack_build_id)
-#define NO_RET -12345
-
-static struct stackmap_contract *skel;
-static struct stack_request *req;	/* the program's first */
-static int map;
-static __u32 words;		/* of the map's values */
-static __u64 value[1024];	/* what was looked up last */
-static struct frame chain[256];
 
 /* --- programs ---------------------------------------------------------------- */
-
-static bool open_sized(__u32 max_entries, __u32 value_size, __u32 map_flags)
-{
-	skel = stackmap_contract__open();
-	if (!ASSERT_OK_PTR(skel, "open skeleton"))
-		return false;
-	words = value_size / sizeof(__u64);
-	bpf_map__set_max_entries(skel->maps.stacks, max_entries);
-	bpf_map__set_value_size(skel->maps.stacks, value_size);
-	bpf_map__set_map_flags(skel->maps.stacks, map_flags);
-	return true;
-}
-
-static bool load_skel(void)
-{
-	if (!ASSERT_OK(stackmap_contract__load(skel), "load skeleton"))
-		return false;
-	map = bpf_map__fd(skel->maps.stacks);
-	req = &skel->bss->requests[0];
-	skel->bss->other_pid = getpid();
-	return ASSERT_OK(stackmap_contract__attach(skel), "attach");
-}
-
-static bool load_with(struct bpf_program *prog)
-{
-	bpf_program__set_autoload(prog, true);
-	return load_skel();
-}
 
 /* A map of @max_entries, with the program at the tracepoint. */
 static bool setup(__u32 max_entries)
@@ -71,43 +26,6 @@ static bool setup_build_ids(__u32 max_entries, __u32 depth)
 {
 	return open_sized(max_entries, depth * IDS_SIZE, BPF_F_STACK_BUILD_ID) &&
 	       load_with(skel->progs.at_tracepoint);
-}
-
-static void teardown(void)
-{
-	stackmap_contract__destroy(skel);
-	skel = NULL;
-}
-
-/* What the program's helper says of this stack, with what is in @req. */
-static long ask(const struct frame *fp)
-{
-	__u32 runs = req->runs;
-
-	req->ret = NO_RET;
-	forged_getpgid(fp, 0);
-	if (req->runs != runs + 1)
-		ASSERT_EQ(req->runs, runs + 1, "runs of the program");
-	return req->ret;
-}
-
-/* A uprobe's program, the same. */
-static long ask_by_call(const struct frame *fp)
-{
-	__u32 runs = req->runs;
-
-	req->ret = NO_RET;
-	forged_call(fp);
-	if (req->runs != runs + 1)
-		ASSERT_EQ(req->runs, runs + 1, "runs of the program");
-	return req->ret;
-}
-
-static long take(const struct frame *fp, __u64 flags)
-{
-	req->what = STACKID;
-	req->flags = flags;
-	return ask(fp);
 }
 
 static long take_deep(__u64 n, __u32 depth, __u64 flags)
@@ -139,12 +57,6 @@ static bool fill(__u64 from, __u64 to)
 	return true;
 }
 
-static int lookup(__u32 id)
-{
-	memset(value, 0xa5, sizeof(value));
-	return bpf_map_lookup_elem(map, &id, value);
-}
-
 /* The id reads back this stack, without @skip frames. */
 static void assert_reads(long id, __u64 n, __u32 depth, __u32 skip)
 {
@@ -157,11 +69,6 @@ static void assert_reads(long id, __u64 n, __u32 depth, __u32 skip)
 static void assert_stack(long id, __u64 n)
 {
 	assert_reads(id, n, DEPTH, 0);
-}
-
-static int delete(__u32 id)
-{
-	return bpf_map_delete_elem(map, &id);
 }
 
 static int lookup_and_delete(__u32 id, void *to)
@@ -198,18 +105,6 @@ static void assert_create(__u32 key_size, __u32 value_size, __u32 max_entries, _
 		close(fd);
 }
 
-static __u32 read_max_stack(void)
-{
-	FILE *file = fopen(MAX_STACK, "r");
-	__u32 depth = 0;
-
-	if (!ASSERT_OK_PTR(file, "open " MAX_STACK))
-		return 0;
-	ASSERT_EQ(fscanf(file, "%u", &depth), 1, "read " MAX_STACK);
-	fclose(file);
-	return depth;
-}
-
 static void create_key_sizes(void)
 {
 	static const __u32 bad[] = { 0, 1, 2, 3, 5, 8, 1 << 20, UINT_MAX };
@@ -243,22 +138,6 @@ static void create_value_sizes_build_ids(void)
 	assert_create(4, IDS_SIZE + 8, 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one frame and a part");
 	assert_create(4, IDS_SIZE * depth, 1, BPF_F_STACK_BUILD_ID, 0, "as many frames");
 	assert_create(4, IDS_SIZE * (depth + 1), 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one more");
-}
-
-/* Maps of earlier tests are freed in the background, and the limit stays until then. */
-static bool set_max_stack(__u32 depth)
-{
-	__u64 end = get_time_ns() + 10000000000ULL;
-	int fd, err, len;
-	char line[16];
-
-	len = snprintf(line, sizeof(line), "%u", depth);
-	do {
-		fd = open(MAX_STACK, O_WRONLY);
-		err = write(fd, line, len) == len ? 0 : -errno;
-		close(fd);
-	} while (err == -EBUSY && get_time_ns() < end && !kern_sync_rcu());
-	return ASSERT_OK(err, "write " MAX_STACK);
 }
 
 static void create_follows_perf_event_max_stack(void)
@@ -459,15 +338,6 @@ static void assert_buffer(__u32 len, __u32 size)
 	ASSERT_EQ(bytes[size], 0xa5, "byte behind the buffer");
 }
 
-static long get(enum what what, __u32 size, __u64 flags, const struct frame *fp)
-{
-	memset(req->buf, 0xa5, sizeof(req->buf));
-	req->what = what;
-	req->size = size;
-	req->flags = flags;
-	return ask(fp);
-}
-
 /* Of bpf_get_stack() and bpf_get_task_stack(). */
 static void assert_size_errors(enum what what)
 {
@@ -664,21 +534,6 @@ static void kernel_same_id(void)
 	teardown();
 }
 
-static bool attach_uprobe(struct bpf_program *prog)
-{
-	ssize_t offset = get_uprobe_offset(forged_probe);
-	struct bpf_link *link;
-
-	link = bpf_program__attach_uprobe(prog, false, 0, "/proc/self/exe", offset);
-	if (!ASSERT_OK_PTR(link, "attach uprobe"))
-		return false;
-	if (prog == skel->progs.at_uprobe)
-		skel->links.at_uprobe = link;
-	else
-		skel->links.at_sleepable_uprobe = link;
-	return true;
-}
-
 /* The probe's address, then the forged frames. */
 static void assert_uprobe(struct bpf_program *prog)
 {
@@ -737,34 +592,6 @@ static void kthread_has_no_user_stack(void)
 		assert_fdinfo(map, 0, 0);
 	}
 	teardown();
-}
-
-/* A thread that waits in a system call. */
-static void *wait_in_read(void *arg)
-{
-	int *pipe = arg;
-	char byte;
-
-	*(volatile int *)&skel->bss->other_pid = sys_gettid();
-	ASSERT_EQ(read(pipe[0], &byte, 1), 1, "read");
-	return NULL;
-}
-
-static bool thread_sleeps(int tid)
-{
-	char path[64], line[256] = "";
-	char *state;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-	file = fopen(path, "r");
-	if (!file)
-		return false;
-	if (!fgets(line, sizeof(line), file))
-		line[0] = 0;
-	fclose(file);
-	state = strrchr(line, ')');
-	return state && state[2] == 'S';
 }
 
 static void stack_of_other_task(void)
@@ -1829,92 +1656,6 @@ static bool is_raw(const struct bpf_stack_build_id *frame, __u64 ip)
 	return false;
 }
 
-/* ELF's header and one segment at the start, the note with the build id in the second page. */
-struct fake_elf {
-	struct {
-		__u8 ident[EI_NIDENT];
-		__u16 type, machine;
-		__u32 version;
-		__u64 entry, phoff, shoff;
-		__u32 flags;
-		__u16 ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
-	} header;
-	struct {
-		__u32 type, flags;
-		__u64 offset, vaddr, paddr, filesz, memsz, align;
-	} segment;
-	__u8 pad[4096 - 64 - 56];
-	struct {
-		__u32 namesz, descsz, type;
-		char name[4];
-	} note;
-	__u8 id[BPF_BUILD_ID_SIZE];
-};
-
-static void make_id(__u8 *id, __u8 seed, __u32 size)
-{
-	__u32 i;
-
-	memset(id, 0, BPF_BUILD_ID_SIZE);
-	for (i = 0; i < size; i++)
-		id[i] = seed * 13 + i * 7 + 1;
-}
-
-/* Write a file of @pages that has only a build id, of @size bytes, from @seed. */
-static bool write_elf(int fd, __u8 seed, __u32 size, int pages)
-{
-	struct fake_elf elf = {
-		.header = {
-			.ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
-				   EV_CURRENT },
-			.type = ET_DYN,
-			.machine = EM_X86_64,
-			.version = EV_CURRENT,
-			.phoff = offsetof(struct fake_elf, segment),
-			.ehsize = sizeof(elf.header),
-			.phentsize = sizeof(elf.segment),
-			.phnum = 1,
-		},
-		.segment = {
-			.type = PT_NOTE,
-			.offset = offsetof(struct fake_elf, note),
-			.filesz = sizeof(elf.note) + (size + 3) / 4 * 4,
-		},
-		.note = { .namesz = 4, .descsz = size, .type = NT_GNU_BUILD_ID, .name = "GNU" },
-	};
-
-	make_id(elf.id, seed, size);
-	return ASSERT_EQ(pwrite(fd, &elf, sizeof(elf), 0), sizeof(elf), "write") &&
-	       ASSERT_OK(ftruncate(fd, pages * 4096), "size of the file");
-}
-
-static int make_elf(__u8 seed, __u32 size, int pages)
-{
-	int fd = memfd_create("stackmap", MFD_CLOEXEC);
-
-	if (!ASSERT_OK_FD(fd, "create file") || !write_elf(fd, seed, size, pages))
-		return -1;
-	return fd;
-}
-
-/* A part of the file, at @addr unless that is NULL. */
-static void *map_file(int fd, void *addr, int pages, int first_page)
-{
-	void *mem = mmap(addr, pages * 4096, PROT_READ | PROT_EXEC,
-			 MAP_PRIVATE | (addr ? MAP_FIXED : 0), fd, first_page * 4096L);
-
-	return ASSERT_NEQ(mem, MAP_FAILED, "map file") ? mem : NULL;
-}
-
-/* Room for mappings, where nobody else maps anything. */
-static void *empty_range(int pages)
-{
-	static __u64 end = 0x200000000000ULL;
-
-	end += (pages + 16) * 4096;
-	return (void *)end - pages * 4096;
-}
-
 /* The stack through these addresses, after the real frame. */
 static bool read_ips(const __u64 *ips, __u32 nr)
 {
@@ -2527,82 +2268,6 @@ out:
 
 /* --- perf events ------------------------------------------------------------- */
 
-#define RING_PAGES 8
-
-static struct perf_event_mmap_page *event_ring;
-
-/*
- * An event at each page fault of this thread, from which the program runs: getcpu() that writes
- * to a fresh page makes one in the kernel, with forged frames below.
- */
-static int open_event(__u64 sample_type, bool without_user)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_SOFTWARE,
-		.config = PERF_COUNT_SW_PAGE_FAULTS,
-		.size = sizeof(attr),
-		.sample_period = 1,
-		.sample_type = sample_type,
-		.exclude_callchain_user = without_user,
-		.disabled = 1,
-	};
-	void *ring;
-	int fd;
-
-	fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	if (!ASSERT_OK_FD(fd, "open event"))
-		return -1;
-	ring = mmap(NULL, (1 + RING_PAGES) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (!ASSERT_NEQ(ring, MAP_FAILED, "map the event's buffer")) {
-		close(fd);
-		return -1;
-	}
-	event_ring = ring;
-	skel->links.at_event = bpf_program__attach_perf_event(skel->progs.at_event, fd);
-	if (!ASSERT_OK_PTR(skel->links.at_event, "attach"))
-		return -1;
-	return fd;
-}
-
-static void close_event(void)
-{
-	if (event_ring)
-		munmap(event_ring, (1 + RING_PAGES) * 4096);
-	event_ring = NULL;
-}
-
-/* One fault in the kernel; @n is the number of the stack. */
-static void fault(int event, __u64 n)
-{
-	const struct frame *fp = forge_stack(chain, n, DEPTH);
-	void *page;
-	int i;
-
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (i = 0; i < NR_SLOTS; i++) {
-		memset(req[i].buf, 0xa5, sizeof(req[i].buf));
-		req[i].ret = NO_RET;
-		req[i].runs = 0;
-	}
-	skel->bss->fault_addr = (__u64)page;
-	event_ring->data_tail = event_ring->data_head;
-	ioctl(event, PERF_EVENT_IOC_ENABLE, 0);
-	forged_syscall(fp, __NR_getcpu, (long)page, 0);
-	ioctl(event, PERF_EVENT_IOC_DISABLE, 0);
-	for (i = 0; i < NR_SLOTS; i++)
-		ASSERT_EQ(req[i].runs, 1, "runs of the program");
-	munmap(page, 4096);
-}
-
-static bool setup_event(void)
-{
-	if (!open_sized(16, 127 * 8, 0))
-		return false;
-	bpf_program__set_autoload(skel->progs.at_event, true);
-	bpf_program__set_autoattach(skel->progs.at_event, false);
-	return load_skel();
-}
-
 /* The callchain that the event has put to its buffer. */
 static const __u64 *sampled(__u64 *nr)
 {
@@ -2620,6 +2285,11 @@ static const __u64 *sampled(__u64 *nr)
 	return sample + 1;
 }
 
+static void fault_at(int event, __u64 n)
+{
+	fault(event, forge_stack(chain, n, DEPTH));
+}
+
 static void ask_event(int slot, enum what what, __u64 flags)
 {
 	req[slot].what = what;
@@ -2627,9 +2297,32 @@ static void ask_event(int slot, enum what what, __u64 flags)
 	req[slot].flags = flags;
 }
 
+/* Frames of the kernel, then stack 5, each kind after a marker. */
+static void assert_sample(const __u64 *sample, __u64 nr, __u64 *kernel)
+{
+	ASSERT_EQ(sample[0], (__u64)PERF_CONTEXT_KERNEL, "marker");
+	for (*kernel = 0; *kernel < nr && sample[*kernel] != (__u64)PERF_CONTEXT_USER; ++*kernel)
+		;
+	ASSERT_EQ(nr - *kernel, 1 + DEPTH, "user's frames with marker in the sample");
+	ASSERT_TRUE(is_stack(sample + *kernel + 1, DEPTH, 5, DEPTH, 0), "the user's frames");
+}
+
+/* Two requests, one for each kind of frames, got them. */
+static void assert_halves(const struct stack_request *two, const __u64 *sample, __u64 nr,
+			  __u64 kernel)
+{
+	ASSERT_EQ(two[0].ret, kernel * 8, "length of the kernel's frames");
+	ASSERT_OK(memcmp(two[0].buf, sample, kernel * 8), "the kernel's frames");
+	ASSERT_EQ(two[0].buf[kernel], 0, "what is behind them");
+	ASSERT_EQ(two[1].ret, (nr - kernel) * 8, "length of the user's frames");
+	ASSERT_OK(memcmp(two[1].buf, sample + kernel, (nr - kernel) * 8), "the user's frames");
+	ASSERT_EQ(two[1].buf[nr - kernel], 0, "what is behind them");
+}
+
 /*
  * The sample's callchain is what the helpers give, marker and all, and it is whole after that.
- * Stock 6.12.117 leaves the callchain cut after the frames of the kernel.
+ * Shows the callchain that bpf_get_stack_pe() leaves cut: stock 6.12.117 cuts it behind the last
+ * user's frame that had room in a buffer.
  */
 static void event_with_callchain(void)
 {
@@ -2639,32 +2332,59 @@ static void event_with_callchain(void)
 
 	if (!setup_event())
 		goto out;
-	event = open_event(PERF_SAMPLE_CALLCHAIN, false);
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
 	if (event < 0)
 		goto out;
 	ask_event(0, STACK, 0);
+	req[0].size = 16;
 	ask_event(1, STACK, USER);
+	req[1].size = 16;
 	ask_event(2, STACK, 0);
 	ask_event(3, STACK, USER);
-	fault(event, 1);
-	fault(event, 5);
+	fault_at(event, 1);
+	fault_at(event, 5);
 
 	sample = sampled(&nr);
 	if (!sample)
 		goto out;
-	ASSERT_EQ(sample[0], (__u64)PERF_CONTEXT_KERNEL, "marker");
-	for (kernel = 0; kernel < nr && sample[kernel] != (__u64)PERF_CONTEXT_USER; kernel++)
-		;
-	ASSERT_EQ(nr - kernel, 1 + DEPTH, "user's frames with marker in the sample");
-	ASSERT_EQ(req[0].ret, kernel * 8, "length of the kernel's frames");
-	ASSERT_OK(memcmp(req[0].buf, sample, kernel * 8), "the kernel's frames");
-	ASSERT_EQ(req[1].ret, (nr - kernel) * 8, "length of the user's frames");
-	ASSERT_OK(memcmp(req[1].buf, sample + kernel, (nr - kernel) * 8), "the user's frames");
-	ASSERT_TRUE(is_stack(req[1].buf + 1, DEPTH, 5, DEPTH, 0), "the user's frames");
-	ASSERT_EQ(req[2].ret, req[0].ret, "length of the kernel's frames again");
-	ASSERT_OK(memcmp(req[2].buf, req[0].buf, 127 * 8), "the kernel's frames again");
-	ASSERT_EQ(req[3].ret, req[1].ret, "length of the user's frames again");
-	ASSERT_OK(memcmp(req[3].buf, req[1].buf, 127 * 8), "the user's frames again");
+	assert_sample(sample, nr, &kernel);
+	ASSERT_EQ(req[0].ret, 16, "length of some of the kernel's frames");
+	ASSERT_OK(memcmp(req[0].buf, sample, 16), "some of the kernel's frames");
+	ASSERT_EQ(req[1].ret, 16, "length of some of the user's frames");
+	ASSERT_OK(memcmp(req[1].buf, sample + kernel, 16), "some of the user's frames");
+	assert_halves(&req[2], sample, nr, kernel);
+out:
+	close_event();
+	teardown();
+}
+
+/* What bpf_get_task_stack() unwinds does not go to where the sample is, as in stock 6.12.117. */
+static void event_task_stack_keeps_callchain(void)
+{
+	static const __u64 flags[] = { 0, USER };
+	const __u64 *sample;
+	__u64 nr, kernel;
+	int event, i;
+
+	if (!setup_event())
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	ask_event(1, NOTHING, 0);
+	ask_event(2, STACK, 0);
+	ask_event(3, STACK, USER);
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		ask_event(0, TASK_STACK, flags[i]);
+		fault_at(event, 5);
+		sample = sampled(&nr);
+		if (!sample)
+			goto out;
+		assert_sample(sample, nr, &kernel);
+		ASSERT_GT(req[0].ret, 0, "length of the task's stack");
+		assert_halves(&req[2], sample, nr, kernel);
+	}
+	ASSERT_TRUE(is_stack(req[0].buf, 127, 5, DEPTH, 0), "the task's frames");
 out:
 	close_event();
 	teardown();
@@ -2678,14 +2398,14 @@ static void event_with_callchain_ids(void)
 
 	if (!setup_event())
 		goto out;
-	event = open_event(PERF_SAMPLE_CALLCHAIN, false);
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
 	if (event < 0)
 		goto out;
 	ask_event(0, STACKID, USER);
 	ask_event(1, STACKID, 0);
 	ask_event(2, STACKID, USER | 1);
 	ask_event(3, STACKID, 1);
-	fault(event, 5);
+	fault_at(event, 5);
 
 	sample = sampled(&nr);
 	if (!sample)
@@ -2711,20 +2431,57 @@ out:
 	teardown();
 }
 
+/*
+ * Of a sample, the first perf_event_max_stack frames count, those of the kernel included. Stock
+ * 6.12.117 gives ids of no frames, and of those behind.
+ */
+static void event_skips_past_limit(void)
+{
+	__u32 limit = read_max_stack(), kernel, skip;
+	int event;
+
+	if (!setup_event())
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	ask_event(0, STACK, 0);
+	fault(event, forge_stack(chain, 1, 200));
+	kernel = req[0].ret / 8;
+	if (!ASSERT_GT(kernel, 0, "frames of the kernel") ||
+	    !ASSERT_LT(kernel, limit, "frames of the kernel"))
+		goto out;
+	for (skip = limit - kernel - 1; skip < limit - kernel + 4; skip++) {
+		ask_event(1, STACKID, USER | skip);
+		fault(event, forge_stack(chain, 1, 200));
+		if (kernel + skip >= limit) {
+			ASSERT_EQ(req[1].ret, -EFAULT, "id of nothing");
+		} else if (ASSERT_GE(req[1].ret, 0, "id") &&
+			   ASSERT_OK(lookup(req[1].ret), "look up")) {
+			ASSERT_EQ(value[0], FORGED_IP(1, skip - 1), "last frame");
+			ASSERT_EQ(value[1], 0, "what is behind it");
+		}
+	}
+	assert_fdinfo(map, 1, 0);
+out:
+	close_event();
+	teardown();
+}
+
 static void event_without_callchain(void)
 {
 	int event;
 
 	if (!setup_event())
 		goto out;
-	event = open_event(PERF_SAMPLE_IP, false);
+	event = open_event(PERF_SAMPLE_IP, false, false);
 	if (event < 0)
 		goto out;
 	ask_event(0, STACKID, USER);
 	ask_event(1, STACKID, 0);
 	ask_event(2, STACK, USER);
 	ask_event(3, STACK, 0);
-	fault(event, 5);
+	fault_at(event, 5);
 
 	assert_reads(req[0].ret, 5, DEPTH, 0);
 	ASSERT_EQ(req[2].ret, DEPTH * 8, "length");
@@ -2745,14 +2502,14 @@ static void event_without_user_frames(void)
 
 	if (!setup_event())
 		goto out;
-	event = open_event(PERF_SAMPLE_CALLCHAIN, true);
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, true);
 	if (event < 0)
 		goto out;
 	ask_event(0, STACKID, USER);
 	ask_event(1, STACKID, 0);
 	ask_event(2, STACK, USER | 1);
 	ask_event(3, STACK, 255);
-	fault(event, 5);
+	fault_at(event, 5);
 
 	ASSERT_EQ(req[0].ret, -EFAULT, "id of no frames");
 	ASSERT_GE(req[1].ret, 0, "id of the kernel's frames");
@@ -2771,7 +2528,7 @@ static void event_flags(void)
 
 	if (!setup_event())
 		goto out;
-	event = open_event(PERF_SAMPLE_CALLCHAIN, false);
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
 	if (event < 0)
 		goto out;
 	for (bit = 8; bit < 64; bit++) {
@@ -2779,7 +2536,7 @@ static void event_flags(void)
 		ask_event(1, STACKID, 1ULL << bit | USER);
 		ask_event(2, STACK, 1ULL << bit);
 		ask_event(3, STACK, 1ULL << bit | USER);
-		fault(event, 5);
+		fault_at(event, 5);
 		if (!(STACKID_FLAGS & 1ULL << bit)) {
 			ASSERT_EQ(req[0].ret, -EINVAL, "an unknown flag");
 			ASSERT_EQ(req[1].ret, -EINVAL, "an unknown flag");
@@ -2795,7 +2552,7 @@ static void event_flags(void)
 	req[1].size = 12;
 	ask_event(2, STACK, USER | BPF_F_USER_BUILD_ID);
 	req[2].size = 40;
-	fault(event, 5);
+	fault_at(event, 5);
 	ASSERT_EQ(req[0].ret, -EINVAL, "build ids of the kernel");
 	ASSERT_EQ(req[1].ret, -EINVAL, "size not of frames");
 	ASSERT_EQ(req[2].ret, -EINVAL, "size not of frames with build id");
@@ -2805,16 +2562,6 @@ out:
 }
 
 /* --- nested programs --------------------------------------------------------- */
-
-static bool has_function(const char *name)
-{
-	struct btf *btf = btf__load_vmlinux_btf();
-	bool found;
-
-	found = btf && btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
-	btf__free(btf);
-	return found;
-}
 
 /*
  * A program that takes a stack when the frames were captured, and not yet copied. Stock 6.12.117
@@ -2828,22 +2575,19 @@ static void nested_cannot_overwrite(enum what outer, enum what inner)
 		return;
 	bpf_program__set_autoload(skel->progs.at_fentry, true);
 	bpf_program__set_autoload(skel->progs.after_unwinding, true);
-	if (!has_function("perf_callchain_fill"))
-		bpf_program__set_attach_target(skel->progs.after_unwinding, 0,
-					       "get_perf_callchain");
-	/* Not before the test wants it. */
-	skel->bss->nested.runs = 1;
+	bpf_program__set_autoload(skel->progs.after_giving_away, true);
 	if (!load_skel())
 		goto out;
 	skel->bss->nested.what = inner;
 	skel->bss->nested.flags = 0;
 	skel->bss->nested.size = 64;
-	skel->bss->nested.runs = 0;
 	skel->bss->nested.ret = NO_RET;
+	skel->bss->nest = true;
 
 	ret = outer == STACKID ? take_nr(3) :
 	      get(outer, WORDS * 8, USER, forge_stack(chain, 3, DEPTH));
 
+	skel->bss->nest = false;
 	ASSERT_GT(skel->bss->nested.runs, 0, "nested runs");
 	ASSERT_EQ(skel->bss->nested.ret, -EFAULT, "nested helper without a buffer");
 	if (outer == STACKID) {
@@ -2977,7 +2721,9 @@ static const struct {
 	{ "build_id_paged_out_sleepable", build_id_paged_out_sleepable },
 	{ "build_id_many_paged_out", build_id_many_paged_out },
 	{ "event_with_callchain", event_with_callchain },
+	{ "event_task_stack_keeps_callchain", event_task_stack_keeps_callchain },
 	{ "event_with_callchain_ids", event_with_callchain_ids },
+	{ "event_skips_past_limit", event_skips_past_limit },
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_without_user_frames", event_without_user_frames },
 	{ "event_flags", event_flags },

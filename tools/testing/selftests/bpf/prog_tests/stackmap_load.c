@@ -121,9 +121,12 @@ static __u64 look_up_all(bool remove)
 		first = false;
 		in = out;
 		for (i = 0; i < count; i++) {
+			if (keys[i] >= max || !owners[keys[i]]) {
+				nr_wrong++;
+				continue;
+			}
 			n = owners[keys[i]] - 1;
-			if (!owners[keys[i]] ||
-			    !is_stack(values + i * depth_max, depth_max, n, depth_of(n), 0))
+			if (!is_stack(values + i * depth_max, depth_max, n, depth_of(n), 0))
 				nr_wrong++;
 			if (remove) {
 				owners[keys[i]] = 0;
@@ -152,8 +155,10 @@ static void delete_every_third(__u64 to)
 
 	for (n = 0; n < to; n += 3) {
 		key = ids[n];
-		if (bpf_map_delete_elem(map, &key))
+		if (ids[n] < 0 || bpf_map_delete_elem(map, &key)) {
 			nr_wrong++;
+			continue;
+		}
 		owners[key] = 0;
 		ids[n] = -1;
 	}

@@ -20,6 +20,7 @@ struct {
 } stacks SEC(".maps");
 
 struct stack_request requests[NR_SLOTS];
+bool nest;
 struct stack_request nested;		/* what a program inside of another one's helper does */
 __u64 fault_addr;		/* where the event is wanted */
 int other_pid;			/* whose stack OTHER_STACK takes */
@@ -28,14 +29,12 @@ bool hold, held, held_in_vain;	/* a program that waits at its place */
 struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 void bpf_task_release(struct task_struct *p) __ksym;
 
-static __always_inline void take(void *ctx, struct stack_request *req)
+/* Without the map, which stock 6.12.117 refuses to sleepable programs. */
+static __always_inline void copy(void *ctx, struct stack_request *req)
 {
 	__u32 size = req->size;
 
 	switch (req->what) {
-	case STACKID:
-		req->ret = bpf_get_stackid(ctx, &stacks, req->flags);
-		break;
 	case STACK:
 		if (size <= sizeof(req->buf))
 			req->ret = bpf_get_stack(ctx, req->buf, size, req->flags);
@@ -47,6 +46,13 @@ static __always_inline void take(void *ctx, struct stack_request *req)
 		break;
 	}
 	req->runs++;
+}
+
+static __always_inline void take(void *ctx, struct stack_request *req)
+{
+	if (req->what == STACKID)
+		req->ret = bpf_get_stackid(ctx, &stacks, req->flags);
+	copy(ctx, req);
 }
 
 static __always_inline void take_forged(void *ctx, unsigned long pid)
@@ -92,6 +98,14 @@ int BPF_PROG(at_sleepable_fentry, struct pt_regs *regs)
 	return 0;
 }
 
+SEC("?fentry.s/" SYS_PREFIX "sys_getpgid")
+int BPF_PROG(copy_at_sleepable_fentry, struct pt_regs *regs)
+{
+	if (IS_FORGED_PID(PT_REGS_PARM1_SYSCALL(regs)))
+		copy(ctx, &requests[0]);
+	return 0;
+}
+
 SEC("?uprobe")
 int at_uprobe(struct pt_regs *ctx)
 {
@@ -103,6 +117,13 @@ SEC("?uprobe.s")
 int at_sleepable_uprobe(struct pt_regs *ctx)
 {
 	take(ctx, &requests[0]);
+	return 0;
+}
+
+SEC("?uprobe.s")
+int copy_at_sleepable_uprobe(struct pt_regs *ctx)
+{
+	copy(ctx, &requests[0]);
 	return 0;
 }
 
@@ -148,12 +169,27 @@ int BPF_PROG(in_kthread, bool preempt, struct task_struct *prev)
 }
 
 /* Our thread only, and only in the middle of a helper. */
+static __always_inline int take_nested(void *ctx)
+{
+	if (bpf_get_current_pid_tgid() >> 32 == other_pid && nest) {
+		nest = false;
+		take(ctx, &nested);
+		nest = true;
+	}
+	return 0;
+}
+
 SEC("?fexit/perf_callchain_fill")
 int BPF_PROG(after_unwinding)
 {
-	if (bpf_get_current_pid_tgid() >> 32 == other_pid && !nested.runs)
-		take(ctx, &nested);
-	return 0;
+	return take_nested(ctx);
+}
+
+/* Stock 6.12.117 has given the buffer away by then. */
+SEC("?fexit/get_perf_callchain")
+int BPF_PROG(after_giving_away)
+{
+	return take_nested(ctx);
 }
 
 /* Called with the mmap lock held for writing. */

@@ -27,6 +27,7 @@ __u32 pid;			/* whose helpers and system calls are interrupted */
 __u64 flags;			/* of the outer stack */
 __u64 nested_flags[2];		/* of the stacks inside */
 long id;			/* of the outer one */
+long other_id;			/* of another thread's */
 long nested_id[2];		/* of the last ones inside that were stored */
 bool inside;			/* of the helper */
 bool in_system_call;		/* programs run inside of those on the map as well */
@@ -62,6 +63,11 @@ int BPF_PROG(at_getpgid, struct pt_regs *regs)
 {
 	if (!IS_FORGED_PID(PT_REGS_PARM1_SYSCALL(regs)))
 		return 0;
+	/* Of another thread, which nobody nested counts. */
+	if (FORGED_SLOT(PT_REGS_PARM1_SYSCALL(regs))) {
+		other_id = bpf_get_stackid(ctx, &stacks, flags);
+		return 0;
+	}
 	inside = true;
 	id = bpf_get_stackid(ctx, &stacks, flags);
 	inside = false;

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What tests of queues, stacks, ring buffers and stack traces share. */
+#ifndef __BPF_MAPS_COMMON_H
+#define __BPF_MAPS_COMMON_H
+
+#include <fcntl.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include "test_progs.h"
+
+/* --- CPUs -------------------------------------------------------------------- */
+
+static inline bool two_cpus(void)
+{
+	if (sysconf(_SC_NPROCESSORS_ONLN) >= 2)
+		return true;
+	printf("SKIP: needs two CPUs\n");
+	test__skip();
+	return false;
+}
+
+static inline void pin_to(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "pin thread");
+}
+
+static inline void unpin(void)
+{
+	cpu_set_t set;
+
+	memset(&set, 0xff, sizeof(set));
+	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "free thread");
+}
+
+/* --- files of the kernel ----------------------------------------------------- */
+
+static inline int write_string(const char *path, int flags, const char *string)
+{
+	int fd = open(path, O_WRONLY | flags), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, string, strlen(string)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static inline void read_string(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
+
+	ASSERT_GE(len, 0, path);
+	buf[len > 0 ? len : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+/* A line of the map's fdinfo. */
+static inline unsigned long fdinfo_line(int fd, const char *key)
+{
+	char path[64], line[256], found[64];
+	unsigned long value = 0, one;
+	int seen = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "r");
+	if (!ASSERT_OK_PTR(file, "open the map's fdinfo"))
+		return 0;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63[^:]: %lu", found, &one) == 2 && !strcmp(found, key)) {
+			value = one;
+			seen++;
+		}
+	}
+	fclose(file);
+	ASSERT_EQ(seen, 1, key);
+	return value;
+}
+
+/* --- NMIs -------------------------------------------------------------------- */
+
+/* What the console shows, while NMIs are raised. */
+struct console {
+	char levels[64];
+};
+
+static inline void silence_console(struct console *console)
+{
+	read_string("/proc/sys/kernel/printk", console->levels, sizeof(console->levels));
+	ASSERT_OK(write_string("/proc/sys/kernel/printk", 0, "1"), "silence the console");
+}
+
+static inline void restore_console(struct console *console)
+{
+	ASSERT_OK(write_string("/proc/sys/kernel/printk", 0, console->levels),
+		  "restore the console");
+}
+
+/* sysrq l has all other CPUs show their backtrace, by an NMI. */
+static inline bool raise_nmis(void)
+{
+	return ASSERT_OK(write_string("/proc/sysrq-trigger", 0, "l"), "sysrq");
+}
+
+/* --- instructions ------------------------------------------------------------ */
+
+static inline bool is_one_of(const char *symbol, const char *const *names, int nr)
+{
+	size_t len;
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		len = strlen(names[i]);
+		if (!strncmp(symbol, names[i], len) && (!symbol[len] || symbol[len] == '.'))
+			return !strstr(symbol, ".cold");
+	}
+	return false;
+}
+
+/* The text of each of the kernel's functions named, parts that the compiler made included. */
+static inline bool for_each_text(const char *const *names, int nr,
+				 void (*visit)(const char *symbol, __u64 start, __u64 end))
+{
+	char line[512], symbol[256], last[256];
+	unsigned long long addr, start = 0;
+	FILE *file;
+
+	file = fopen("/proc/kallsyms", "r");
+	if (!ASSERT_OK_PTR(file, "open kallsyms"))
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%llx %*c %255s", &addr, symbol) != 2)
+			continue;
+		/* By address: what follows a function is its end. */
+		if (start)
+			visit(last, start, addr);
+		start = is_one_of(symbol, names, nr) ? addr : 0;
+		strcpy(last, symbol);
+	}
+	fclose(file);
+	return true;
+}
+
+#define NR_BREAKPOINTS 4
+
+/*
+ * A breakpoint of the CPU's own, for a thread or a CPU; in the middle of an instruction it is
+ * never hit. The program runs in a context like NMI.
+ */
+static inline struct bpf_link *attach_breakpoint(struct bpf_program *prog, __u64 addr, int pid,
+						 int cpu, __u64 cookie)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_X,
+		.bp_addr = addr,
+		.bp_len = sizeof(long),
+		.sample_period = 1,
+		.exclude_user = 1,
+	};
+	LIBBPF_OPTS(bpf_perf_event_opts, opts, .bpf_cookie = cookie);
+	struct bpf_link *link;
+	int fd;
+
+	fd = syscall(__NR_perf_event_open, &attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	link = bpf_program__attach_perf_event_opts(prog, fd, &opts);
+	if (!link)
+		close(fd);
+	return link;
+}
+
+#endif
