@@ -125,8 +125,8 @@ static inline bool is_one_of(const char *symbol, const char *const *names, int n
 }
 
 /* The text of each of the kernel's functions named, parts that the compiler made included. */
-static inline bool for_each_text(const char *const *names, int nr,
-				 void (*visit)(const char *symbol, __u64 start, __u64 end))
+static inline bool for_each_text(void (*visit)(const char *symbol, __u64 start, __u64 end),
+				 const char *const *names, int nr)
 {
 	char line[512], symbol[256], last[256];
 	unsigned long long addr, start = 0;
@@ -142,7 +142,7 @@ static inline bool for_each_text(const char *const *names, int nr,
 		if (start)
 			visit(last, start, addr);
 		start = is_one_of(symbol, names, nr) ? addr : 0;
-		strcpy(last, symbol);
+		snprintf(last, sizeof(last), "%s", symbol);
 	}
 	fclose(file);
 	return true;

@@ -3,7 +3,7 @@
 #ifndef __QUEUE_STACK_COMMON_H
 #define __QUEUE_STACK_COMMON_H
 
-#include "test_progs.h"
+#include "bpf_maps_common.h"
 #include "progs/queue_stack_stress.h"
 #include "queue_stack_stress.skel.h"
 
@@ -64,32 +64,6 @@ stress_open(enum bpf_map_type type_a, enum bpf_map_type type_b, __u32 words, __u
 static bool stress_load(struct queue_stack_stress *skel)
 {
 	return ASSERT_OK(queue_stack_stress__load(skel), "load skeleton");
-}
-
-static bool two_cpus(void)
-{
-	if (sysconf(_SC_NPROCESSORS_ONLN) >= NR_CPUS_USED)
-		return true;
-	printf("SKIP: needs two CPUs\n");
-	test__skip();
-	return false;
-}
-
-static void pin_to(__u32 cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "set affinity");
-}
-
-static void unpin(void)
-{
-	cpu_set_t set;
-
-	memset(&set, 0xff, sizeof(set));
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "set affinity");
 }
 
 /* One operation by system call, accounted for as the programs do it. */

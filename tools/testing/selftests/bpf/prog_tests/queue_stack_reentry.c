@@ -10,8 +10,6 @@
 #define KPROBE_EVENTS "/sys/kernel/tracing/kprobe_events"
 #define KPROBE_OPTIMIZATION "/proc/sys/debug/kprobes-optimization"
 #define RCU_EXPEDITED "/sys/kernel/rcu_expedited"
-#define PRINTK "/proc/sys/kernel/printk"
-#define SYSRQ_TRIGGER "/proc/sysrq-trigger"
 
 static enum bpf_map_type other_type(enum bpf_map_type type)
 {
@@ -127,72 +125,26 @@ static struct {
 	__u64 addrs[4096];
 } insns;
 
-static bool is_operation(const char *symbol)
+/* All between the first and the last operation, so that functions they call are in it too. */
+static void add_text(const char *symbol, __u64 start, __u64 end)
+{
+	if (!insns.start) {
+		insns.start = start;
+		snprintf(insns.symbol, sizeof(insns.symbol), "%s", symbol);
+	}
+	insns.end = end;
+}
+
+static bool find_text(void)
 {
 	static const char *const names[] = {
 		"queue_map_push_elem", "queue_map_pop_elem", "queue_map_peek_elem",
 		"stack_map_push_elem", "stack_map_pop_elem", "stack_map_peek_elem",
 		"push_dropping",
 	};
-	size_t len;
-	int i;
 
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		len = strlen(names[i]);
-		if (!strncmp(symbol, names[i], len) && (!symbol[len] || symbol[len] == '.'))
-			return !strstr(symbol, ".cold");
-	}
-	return false;
-}
-
-/* All between the first and the last operation, so that functions they call are in it too. */
-static bool find_text(void)
-{
-	unsigned long long addr;
-	char line[512], symbol[256];
-	bool inside = false;
-	FILE *file;
-
-	file = fopen("/proc/kallsyms", "r");
-	if (!ASSERT_OK_PTR(file, "open kallsyms"))
-		return false;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%llx %*c %255s", &addr, symbol) != 2)
-			continue;
-		/* By address: what follows an operation is its end. */
-		if (inside)
-			insns.end = addr;
-		inside = is_operation(symbol);
-		if (inside && !insns.start) {
-			insns.start = addr;
-			snprintf(insns.symbol, sizeof(insns.symbol), "%s", symbol);
-		}
-	}
-	fclose(file);
-	return ASSERT_GT(insns.end, insns.start, "text of the maps");
-}
-
-static int write_string(const char *path, int flags, const char *string)
-{
-	int fd = open(path, O_WRONLY | flags), err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, string, strlen(string)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-static void read_string(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
-
-	ASSERT_GE(len, 0, path);
-	buf[len > 0 ? len : 0] = '\0';
-	if (fd >= 0)
-		close(fd);
+	return for_each_text(add_text, names, ARRAY_SIZE(names)) &&
+	       ASSERT_GT(insns.end, insns.start, "text of the maps");
 }
 
 /* If an instruction begins at @offset from the start, one more place of the next event. */
@@ -452,24 +404,17 @@ static void run_probed(const struct probed *test, enum bpf_map_type type)
 
 /* --- NMI --------------------------------------------------------------------- */
 
-/*
- * NMIs on CPU 0: sysrq l has every other CPU show its backtrace. Until enough of them came in
- * the middle of an operation.
- */
+/* NMIs on the other CPUs, until enough of them came in the middle of an operation. */
 static void send_nmis(struct queue_stack_stress *skel)
 {
 	__u64 end = get_time_ns() + 3ULL * 1000000000;
-	char levels[64];
+	struct console console;
 	int sent = 0;
 
-	read_string(PRINTK, levels, sizeof(levels));
-	ASSERT_OK(write_string(PRINTK, 0, "1"), "silence the console");
-	while (READ_ONCE(skel->bss->nested_ops) < 100 && get_time_ns() < end) {
-		if (!ASSERT_OK(write_string(SYSRQ_TRIGGER, 0, "l"), "sysrq"))
-			break;
+	silence_console(&console);
+	while (READ_ONCE(skel->bss->nested_ops) < 100 && get_time_ns() < end && raise_nmis())
 		sent++;
-	}
-	ASSERT_OK(write_string(PRINTK, 0, levels), "restore the console");
+	restore_console(&console);
 	printf("%d NMIs, %llu operations nested in another\n", sent, skel->bss->nested_ops);
 }
 

@@ -5,7 +5,7 @@
 
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include "test_progs.h"
+#include "bpf_maps_common.h"
 
 /* A kernel ring, mapped: consumer_pos can be written, all else only be read. */
 struct ring {
@@ -104,55 +104,6 @@ static inline unsigned long record_bytes(__u32 len)
 {
 	len &= ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 	return (len + BPF_RINGBUF_HDR_SZ + 7UL) & ~7UL;
-}
-
-/* A line of the map's fdinfo. */
-static inline unsigned long fdinfo_line(int fd, const char *key)
-{
-	char path[64], line[256], found[64];
-	unsigned long value = 0, one;
-	int seen = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	if (!ASSERT_OK_PTR(file, "open the map's fdinfo"))
-		return 0;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%63[^:]: %lu", found, &one) == 2 && !strcmp(found, key)) {
-			value = one;
-			seen++;
-		}
-	}
-	fclose(file);
-	ASSERT_EQ(seen, 1, key);
-	return value;
-}
-
-static inline bool two_cpus(void)
-{
-	if (sysconf(_SC_NPROCESSORS_ONLN) >= 2)
-		return true;
-	printf("SKIP: needs two CPUs\n");
-	test__skip();
-	return false;
-}
-
-static inline void pin_to(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "pin thread");
-}
-
-static inline void unpin(void)
-{
-	cpu_set_t set;
-
-	memset(&set, 0xff, sizeof(set));
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "free thread");
 }
 
 /* An epoll on the map alone. */

@@ -6,15 +6,11 @@
  *
  * RINGBUF_STRESS_SECS is how long each load runs, 2 seconds if it is not set.
  */
-#include <linux/hw_breakpoint.h>
 #include <sys/eventfd.h>
 #include "ringbuf_common.h"
 #include "progs/ringbuf_stress.h"
 #include "ringbuf_free.skel.h"
 #include "ringbuf_stress.skel.h"
-
-#define PRINTK "/proc/sys/kernel/printk"
-#define SYSRQ_TRIGGER "/proc/sysrq-trigger"
 
 static struct ringbuf_stress *skel;
 static struct ring ring;
@@ -245,29 +241,6 @@ static void start_timers(void)
 	unpin();
 }
 
-static int write_string(const char *path, const char *string)
-{
-	int fd = open(path, O_WRONLY), err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, string, strlen(string)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-static void read_string(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
-
-	ASSERT_GE(len, 0, path);
-	buf[len > 0 ? len : 0] = '\0';
-	if (fd >= 0)
-		close(fd);
-}
-
 static struct actor sum_of(enum kind kind)
 {
 	struct actor sum = {}, *actor;
@@ -291,25 +264,21 @@ static bool nmis_counted(void)
 	return nmis.sent && nmis.inside;
 }
 
-/*
- * sysrq l has all other CPUs show their backtrace, by an NMI. Longer on a slow machine, until
- * one has found room and another one an operation to interrupt.
- */
+/* Longer on a slow machine, until one has found room and another one an operation to interrupt. */
 static void send_nmis(__u64 nsecs)
 {
 	__u64 start = get_time_ns();
-	char levels[64];
+	struct console console;
 	int cpu = 0;
 
-	read_string(PRINTK, levels, sizeof(levels));
-	ASSERT_OK(write_string(PRINTK, "1"), "silence the console");
+	silence_console(&console);
 	while (get_time_ns() - start < (nmis_counted() ? nsecs : nsecs + 20000000000ULL)) {
 		pin_to(cpu++ % nr_cpus());
-		if (!ASSERT_OK(write_string(SYSRQ_TRIGGER, "l"), "sysrq"))
+		if (!raise_nmis())
 			break;
 	}
 	unpin();
-	ASSERT_OK(write_string(PRINTK, levels), "restore the console");
+	restore_console(&console);
 }
 
 /* Nobody produces any more when this is over. */
@@ -525,7 +494,16 @@ static struct {
 static int nr_places;
 static bool hits_known;	/* elsewhere no instruction begins, or none that was used */
 
-static bool is_operation(const char *symbol)
+static void add_places(const char *symbol, __u64 start, __u64 end)
+{
+	for (; start < end && nr_places < ARRAY_SIZE(places); start++) {
+		places[nr_places].addr = start;
+		places[nr_places++].slow = strstr(symbol, "slow") ||
+					   strstr(symbol, "overwrite") || strstr(symbol, "__");
+	}
+}
+
+static bool find_places(void)
 {
 	static const char *const names[] = {
 		"bpf_ringbuf_reserve", "bpf_ringbuf_submit", "bpf_ringbuf_discard",
@@ -533,68 +511,9 @@ static bool is_operation(const char *symbol)
 		"ringbuf_reserve_slow", "ringbuf_reserve_overwrite",
 		"__bpf_ringbuf_reserve", "bpf_ringbuf_commit",
 	};
-	size_t len;
-	int i;
 
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		len = strlen(names[i]);
-		if (!strncmp(symbol, names[i], len) && (!symbol[len] || symbol[len] == '.'))
-			return !strstr(symbol, ".cold");
-	}
-	return false;
-}
-
-static bool find_places(void)
-{
-	unsigned long long addr, start = 0;
-	char line[512], symbol[256];
-	bool slow = false;
-	FILE *file;
-
-	if (nr_places)
-		return true;
-	file = fopen("/proc/kallsyms", "r");
-	if (!ASSERT_OK_PTR(file, "open kallsyms"))
-		return false;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%llx %*c %255s", &addr, symbol) != 2)
-			continue;
-		/* By address: what follows an operation is its end. */
-		for (; start && start < addr && nr_places < ARRAY_SIZE(places); start++) {
-			places[nr_places].addr = start;
-			places[nr_places++].slow = slow;
-		}
-		start = is_operation(symbol) ? addr : 0;
-		slow = strstr(symbol, "slow") || strstr(symbol, "overwrite") ||
-		       strstr(symbol, "__");
-	}
-	fclose(file);
-	return ASSERT_GT(nr_places, 0, "operations' text");
-}
-
-/* A breakpoint of the CPU's own; in the middle of an instruction it is never hit. */
-static struct bpf_link *attach_breakpoint(__u64 addr, int number)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_BREAKPOINT,
-		.size = sizeof(attr),
-		.bp_type = HW_BREAKPOINT_X,
-		.bp_addr = addr,
-		.bp_len = sizeof(long),
-		.sample_period = 1,
-		.exclude_user = 1,
-	};
-	LIBBPF_OPTS(bpf_perf_event_opts, opts, .bpf_cookie = number);
-	struct bpf_link *link;
-	int fd;
-
-	fd = syscall(__NR_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
-	if (fd < 0)
-		return NULL;
-	link = bpf_program__attach_perf_event_opts(skel->progs.at_breakpoint, fd, &opts);
-	if (!link)
-		close(fd);
-	return link;
+	return nr_places || (for_each_text(add_places, names, ARRAY_SIZE(names)) &&
+			     ASSERT_GT(nr_places, 0, "operations' text"));
 }
 
 /* What the second CPU does meanwhile. */
@@ -674,7 +593,8 @@ static bool produce_at(const int *chosen, int count, enum beside beside, struct 
 
 	memset(skel->bss->hits, 0, sizeof(skel->bss->hits));
 	for (i = 0; i < count; i++) {
-		links[i] = attach_breakpoint(places[chosen[i]].addr, i);
+		links[i] = attach_breakpoint(skel->progs.at_breakpoint,
+					     places[chosen[i]].addr, -1, 0, i);
 		tally->attached += !!links[i];
 	}
 	ok = produce(beside, 3);

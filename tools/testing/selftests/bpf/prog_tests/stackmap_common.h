@@ -7,7 +7,7 @@
 #define __STACKMAP_COMMON_H
 
 #include <sys/mman.h>
-#include "test_progs.h"
+#include "bpf_maps_common.h"
 #include "progs/stackmap_forged.h"
 
 #define ENOTSUPP 524
@@ -109,29 +109,6 @@ static inline bool is_stack(const __u64 *value, __u32 words, __u64 n, __u32 dept
 	return true;
 }
 
-/* A line of the map's fdinfo. */
-static inline unsigned long fdinfo_line(int fd, const char *key)
-{
-	char path[64], line[256], found[64];
-	unsigned long value = 0, one;
-	int seen = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	if (!ASSERT_OK_PTR(file, "open the map's fdinfo"))
-		return 0;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%63[^:]: %lu", found, &one) == 2 && !strcmp(found, key)) {
-			value = one;
-			seen++;
-		}
-	}
-	fclose(file);
-	ASSERT_EQ(seen, 1, key);
-	return value;
-}
-
 static inline void assert_fdinfo(int fd, unsigned long entries, unsigned long lost)
 {
 	ASSERT_EQ(fdinfo_line(fd, "entries"), entries, "entries");
@@ -152,32 +129,6 @@ static inline long count_keys(int fd)
 		key = next;
 	}
 	return err == -ENOENT ? nr : -1;
-}
-
-static inline bool two_cpus(void)
-{
-	if (sysconf(_SC_NPROCESSORS_ONLN) >= 2)
-		return true;
-	printf("SKIP: needs two CPUs\n");
-	test__skip();
-	return false;
-}
-
-static inline void pin_to(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "pin thread");
-}
-
-static inline void unpin(void)
-{
-	cpu_set_t set;
-
-	memset(&set, 0xff, sizeof(set));
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "free thread");
 }
 
 #endif

@@ -15,6 +15,24 @@
 
 /* --- programs ---------------------------------------------------------------- */
 
+typedef int (*batch_fn)(int fd, void *in, void *out, void *keys, void *values, __u32 *count,
+			const struct bpf_map_batch_opts *opts);
+
+/* A test that is run with different arguments. */
+struct variant {
+	const char *name;
+	void (*run)(const struct variant *v);
+	const char *prog, *why;
+	batch_fn batch;
+	bool removes, in_keys;
+	enum what outer, inner;
+};
+
+static struct bpf_program *find_program(const struct variant *v)
+{
+	return bpf_object__find_program_by_name(skel->obj, v->prog);
+}
+
 /* A map of @max_entries, with the program at the tracepoint. */
 static bool setup(__u32 max_entries)
 {
@@ -476,44 +494,13 @@ static void assert_kernel_stacks(void)
 	ASSERT_TRUE(all_of_kernel(req->buf, len / 8), "frames of the kernel");
 }
 
-static void run_in(struct bpf_program **prog)
+static void in_program(const struct variant *v)
 {
-	if (load_with(*prog)) {
+	if (open_sized(16, 64, 0) && load_with(find_program(v))) {
 		assert_user_stacks();
 		assert_kernel_stacks();
 	}
 	teardown();
-}
-
-static void in_tracepoint(void)
-{
-	if (open_sized(16, 64, 0))
-		run_in(&skel->progs.at_tracepoint);
-}
-
-static void in_raw_tracepoint(void)
-{
-	if (open_sized(16, 64, 0))
-		run_in(&skel->progs.at_raw_tracepoint);
-}
-
-static void in_kprobe(void)
-{
-	if (open_sized(16, 64, 0))
-		run_in(&skel->progs.at_kprobe);
-}
-
-static void in_fentry(void)
-{
-	if (open_sized(16, 64, 0))
-		run_in(&skel->progs.at_fentry);
-}
-
-/* Refused by the verifier of stock 6.12.117. */
-static void in_sleepable_fentry(void)
-{
-	if (open_sized(16, 64, 0))
-		run_in(&skel->progs.at_sleepable_fentry);
 }
 
 /* The stack that a kernel's stack has at the same place is the same one. */
@@ -535,19 +522,20 @@ static void kernel_same_id(void)
 }
 
 /* The probe's address, then the forged frames. */
-static void assert_uprobe(struct bpf_program *prog)
+static void in_probe(const struct variant *v)
 {
 	__u64 ip;
 	long id;
 
-	if (!load_with(prog) || !attach_uprobe(prog))
-		return;
+	if (!open_sized(16, 64, 0) || !load_with(find_program(v)) ||
+	    !attach_uprobe(find_program(v)))
+		goto out;
 	req->what = STACKID;
 	req->flags = USER;
 	id = ask_by_call(forge_stack(chain, 1, DEPTH));
 	ASSERT_EQ(ask_by_call(forge_stack(chain, 1, DEPTH)), id, "id of the same stack");
 	if (!ASSERT_GE(id, 0, "id") || !ASSERT_OK(lookup(id), "look up"))
-		return;
+		goto out;
 	ip = value[0];
 	ASSERT_EQ(ip, (__u64)forged_probe, "first frame");
 	value[0] = (__u64)forged_ip;
@@ -557,20 +545,7 @@ static void assert_uprobe(struct bpf_program *prog)
 	req->size = 80;
 	ASSERT_EQ(ask_by_call(forge_stack(chain, 2, DEPTH)), DEPTH * 8, "length");
 	ASSERT_TRUE(is_stack(req->buf + 1, 3, 2, DEPTH, 1), "frames");
-}
-
-static void in_uprobe(void)
-{
-	if (open_sized(16, 64, 0))
-		assert_uprobe(skel->progs.at_uprobe);
-	teardown();
-}
-
-/* Refused by the verifier of stock 6.12.117. */
-static void in_sleepable_uprobe(void)
-{
-	if (open_sized(16, 64, 0))
-		assert_uprobe(skel->progs.at_sleepable_uprobe);
+out:
 	teardown();
 }
 
@@ -1001,40 +976,19 @@ out:
 	teardown();
 }
 
-static void assert_rejected(struct bpf_program *prog, const char *why)
+static void rejected(const struct variant *v)
 {
 	char *log;
 
-	bpf_program__set_autoload(prog, true);
-	if (!ASSERT_OK(start_libbpf_log_capture(), "capture log"))
+	if (!open_sized(4, 64, 0))
 		return;
-	ASSERT_ERR(stackmap_contract__load(skel), "load");
-	log = stop_libbpf_log_capture();
-	ASSERT_HAS_SUBSTR(log, why, "verifier's reason");
-	free(log);
-}
-
-static void rejected_lookup(void)
-{
-	if (open_sized(4, 64, 0))
-		assert_rejected(skel->progs.lookup_elem,
-				"cannot pass map_type 7 into func bpf_map_lookup_elem#1");
-	teardown();
-}
-
-static void rejected_update(void)
-{
-	if (open_sized(4, 64, 0))
-		assert_rejected(skel->progs.update_elem,
-				"cannot pass map_type 7 into func bpf_map_update_elem#2");
-	teardown();
-}
-
-static void rejected_delete(void)
-{
-	if (open_sized(4, 64, 0))
-		assert_rejected(skel->progs.delete_elem,
-				"cannot pass map_type 7 into func bpf_map_delete_elem#3");
+	bpf_program__set_autoload(find_program(v), true);
+	if (ASSERT_OK(start_libbpf_log_capture(), "capture log")) {
+		ASSERT_ERR(stackmap_contract__load(skel), "load");
+		log = stop_libbpf_log_capture();
+		ASSERT_HAS_SUBSTR(log, v->why, "verifier's reason");
+		free(log);
+	}
 	teardown();
 }
 
@@ -1285,9 +1239,6 @@ static struct {
 	__u32 cursor, count;
 } batch;
 
-typedef int (*batch_fn)(int fd, void *in, void *out, void *keys, void *values, __u32 *count,
-			const struct bpf_map_batch_opts *opts);
-
 /* One batch; what it said. */
 static int next_batch(batch_fn fn, bool first, __u32 count)
 {
@@ -1332,7 +1283,7 @@ static void assert_batches(batch_fn fn, __u32 count, const long *ids, __u32 nr)
 	ASSERT_EQ(total, nr, "stacks");
 }
 
-static void batches(batch_fn fn, bool removes)
+static void batches(const struct variant *v)
 {
 	static const __u32 counts[] = { 1, 2, 3, 7, 19, 20, 21, BATCH_MAX };
 	long ids[20];
@@ -1343,23 +1294,12 @@ static void batches(batch_fn fn, bool removes)
 	for (i = 0; i < ARRAY_SIZE(counts); i++) {
 		for (n = 0; n < 20; n++)
 			ids[n] = take_nr(n);
-		assert_batches(fn, counts[i], ids, 20);
-		assert_fdinfo(map, removes ? 0 : 20, 0);
-		ASSERT_EQ(count_keys(map), removes ? 0 : 20, "keys");
+		assert_batches(v->batch, counts[i], ids, 20);
+		assert_fdinfo(map, v->removes ? 0 : 20, 0);
+		ASSERT_EQ(count_keys(map), v->removes ? 0 : 20, "keys");
 	}
 out:
 	teardown();
-}
-
-/* Not in 6.12.117. */
-static void lookup_batches(void)
-{
-	batches(bpf_map_lookup_batch, false);
-}
-
-static void lookup_and_delete_batches(void)
-{
-	batches(bpf_map_lookup_and_delete_batch, true);
 }
 
 static void batch_of_full_map(void)
@@ -1437,8 +1377,9 @@ out:
 	teardown();
 }
 
-static void batch_errors(batch_fn fn)
+static void batch_errors(const struct variant *v)
 {
+	batch_fn fn = v->batch;
 	LIBBPF_OPTS(bpf_map_batch_opts, opts);
 	__u32 count, in;
 	int bit;
@@ -1482,22 +1423,14 @@ out:
 	teardown();
 }
 
-static void lookup_batch_errors(void)
-{
-	batch_errors(bpf_map_lookup_batch);
-}
-
-static void lookup_and_delete_batch_errors(void)
-{
-	batch_errors(bpf_map_lookup_and_delete_batch);
-}
-
 /*
  * A hole in the values, or in the keys, after @room stacks: so many have come, and the next
  * call goes on with the one that has not.
  */
-static void batch_fault(batch_fn fn, bool in_keys, bool removes)
+static void batch_fault(const struct variant *v)
 {
+	bool in_keys = v->in_keys, removes = v->removes;
+	batch_fn fn = v->batch;
 	__u32 room, count, left, in, cursor, i;
 	void *mem = pages_before_hole(1), *end;
 	bool seen[10];
@@ -1542,26 +1475,6 @@ static void batch_fault(batch_fn fn, bool in_keys, bool removes)
 out:
 	free_pages(mem, 1);
 	teardown();
-}
-
-static void lookup_batch_fault(void)
-{
-	batch_fault(bpf_map_lookup_batch, false, false);
-}
-
-static void lookup_batch_fault_in_keys(void)
-{
-	batch_fault(bpf_map_lookup_batch, true, false);
-}
-
-static void lookup_and_delete_batch_fault(void)
-{
-	batch_fault(bpf_map_lookup_and_delete_batch, false, true);
-}
-
-static void lookup_and_delete_batch_fault_in_keys(void)
-{
-	batch_fault(bpf_map_lookup_and_delete_batch, true, true);
 }
 
 static void delete_batches(void)
@@ -2567,8 +2480,9 @@ out:
  * A program that takes a stack when the frames were captured, and not yet copied. Stock 6.12.117
  * gives the captured ones' buffer away before, and then returns the nested program's frames.
  */
-static void nested_cannot_overwrite(enum what outer, enum what inner)
+static void nested_cannot_overwrite(const struct variant *v)
 {
+	enum what outer = v->outer, inner = v->inner;
 	long ret;
 
 	if (!open_sized(16, 64, 0))
@@ -2603,30 +2517,47 @@ out:
 	teardown();
 }
 
-static void nested_stackid_in_stackid(void)
-{
-	nested_cannot_overwrite(STACKID, STACKID);
-}
+static const struct variant variants[] = {
+	{ "in_tracepoint", in_program, "at_tracepoint" },
+	{ "in_raw_tracepoint", in_program, "at_raw_tracepoint" },
+	{ "in_kprobe", in_program, "at_kprobe" },
+	{ "in_fentry", in_program, "at_fentry" },
+	{ "in_uprobe", in_probe, "at_uprobe" },
+	/* Refused by the verifier of stock 6.12.117. */
+	{ "in_sleepable_fentry", in_program, "at_sleepable_fentry" },
+	{ "in_sleepable_uprobe", in_probe, "at_sleepable_uprobe" },
 
-static void nested_stack_in_stackid(void)
-{
-	nested_cannot_overwrite(STACKID, STACK);
-}
+	{ "rejected_lookup", rejected, "lookup_elem",
+	  "cannot pass map_type 7 into func bpf_map_lookup_elem#1" },
+	{ "rejected_update", rejected, "update_elem",
+	  "cannot pass map_type 7 into func bpf_map_update_elem#2" },
+	{ "rejected_delete", rejected, "delete_elem",
+	  "cannot pass map_type 7 into func bpf_map_delete_elem#3" },
 
-static void nested_stackid_in_stack(void)
-{
-	nested_cannot_overwrite(STACK, STACKID);
-}
+	/* Not in 6.12.117. */
+	{ "lookup_batches", batches, .batch = bpf_map_lookup_batch },
+	{ "lookup_and_delete_batches", batches, .batch = bpf_map_lookup_and_delete_batch,
+	  .removes = true },
+	{ "lookup_batch_errors", batch_errors, .batch = bpf_map_lookup_batch },
+	{ "lookup_and_delete_batch_errors", batch_errors,
+	  .batch = bpf_map_lookup_and_delete_batch },
+	{ "lookup_batch_fault", batch_fault, .batch = bpf_map_lookup_batch },
+	{ "lookup_batch_fault_in_keys", batch_fault, .batch = bpf_map_lookup_batch,
+	  .in_keys = true },
+	{ "lookup_and_delete_batch_fault", batch_fault,
+	  .batch = bpf_map_lookup_and_delete_batch, .removes = true },
+	{ "lookup_and_delete_batch_fault_in_keys", batch_fault,
+	  .batch = bpf_map_lookup_and_delete_batch, .removes = true, .in_keys = true },
 
-static void nested_task_stack_in_stack(void)
-{
-	nested_cannot_overwrite(STACK, TASK_STACK);
-}
-
-static void nested_stackid_in_task_stack(void)
-{
-	nested_cannot_overwrite(TASK_STACK, STACKID);
-}
+	{ "nested_stackid_in_stackid", nested_cannot_overwrite, .outer = STACKID,
+	  .inner = STACKID },
+	{ "nested_stack_in_stackid", nested_cannot_overwrite, .outer = STACKID, .inner = STACK },
+	{ "nested_stackid_in_stack", nested_cannot_overwrite, .outer = STACK, .inner = STACKID },
+	{ "nested_task_stack_in_stack", nested_cannot_overwrite, .outer = STACK,
+	  .inner = TASK_STACK },
+	{ "nested_stackid_in_task_stack", nested_cannot_overwrite, .outer = TASK_STACK,
+	  .inner = STACKID },
+};
 
 static const struct {
 	const char *name;
@@ -2649,13 +2580,6 @@ static const struct {
 	{ "task_stack_sizes", task_stack_sizes },
 	{ "stack_of_user", stack_of_user },
 	{ "task_stack_of_user", task_stack_of_user },
-	{ "in_tracepoint", in_tracepoint },
-	{ "in_raw_tracepoint", in_raw_tracepoint },
-	{ "in_kprobe", in_kprobe },
-	{ "in_fentry", in_fentry },
-	{ "in_sleepable_fentry", in_sleepable_fentry },
-	{ "in_uprobe", in_uprobe },
-	{ "in_sleepable_uprobe", in_sleepable_uprobe },
 	{ "kernel_same_id", kernel_same_id },
 	{ "kthread_has_no_user_stack", kthread_has_no_user_stack },
 	{ "stack_of_other_task", stack_of_other_task },
@@ -2676,9 +2600,6 @@ static const struct {
 	{ "frozen_map", frozen_map },
 	{ "map_for_reading", map_for_reading },
 	{ "map_for_writing", map_for_writing },
-	{ "rejected_lookup", rejected_lookup },
-	{ "rejected_update", rejected_update },
-	{ "rejected_delete", rejected_delete },
 	{ "rejected_walk", rejected_walk },
 	{ "full_map_refuses", full_map_refuses },
 	{ "reuse_evicts_one", reuse_evicts_one },
@@ -2688,18 +2609,10 @@ static const struct {
 	{ "lookup_and_delete_one", lookup_and_delete_one },
 	{ "lookup_and_delete_errors", lookup_and_delete_errors },
 	{ "lookup_and_delete_fault_keeps", lookup_and_delete_fault_keeps },
-	{ "lookup_batches", lookup_batches },
-	{ "lookup_and_delete_batches", lookup_and_delete_batches },
 	{ "batch_of_full_map", batch_of_full_map },
 	{ "batch_of_empty_map", batch_of_empty_map },
 	{ "batch_cursor_survives_deletion", batch_cursor_survives_deletion },
 	{ "batch_sees_what_comes", batch_sees_what_comes },
-	{ "lookup_batch_errors", lookup_batch_errors },
-	{ "lookup_and_delete_batch_errors", lookup_and_delete_batch_errors },
-	{ "lookup_batch_fault", lookup_batch_fault },
-	{ "lookup_batch_fault_in_keys", lookup_batch_fault_in_keys },
-	{ "lookup_and_delete_batch_fault", lookup_and_delete_batch_fault },
-	{ "lookup_and_delete_batch_fault_in_keys", lookup_and_delete_batch_fault_in_keys },
 	{ "delete_batches", delete_batches },
 	{ "delete_batch_errors", delete_batch_errors },
 	{ "build_id_of_program", build_id_of_program },
@@ -2727,11 +2640,6 @@ static const struct {
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_without_user_frames", event_without_user_frames },
 	{ "event_flags", event_flags },
-	{ "nested_stackid_in_stackid", nested_stackid_in_stackid },
-	{ "nested_stack_in_stackid", nested_stack_in_stackid },
-	{ "nested_stackid_in_stack", nested_stackid_in_stack },
-	{ "nested_task_stack_in_stack", nested_task_stack_in_stack },
-	{ "nested_stackid_in_task_stack", nested_stackid_in_task_stack },
 };
 
 void serial_test_stackmap_contract(void)
@@ -2741,4 +2649,7 @@ void serial_test_stackmap_contract(void)
 	for (i = 0; i < ARRAY_SIZE(tests); i++)
 		if (test__start_subtest(tests[i].name) && can_forge())
 			tests[i].run();
+	for (i = 0; i < ARRAY_SIZE(variants); i++)
+		if (test__start_subtest(variants[i].name) && can_forge())
+			variants[i].run(&variants[i]);
 }

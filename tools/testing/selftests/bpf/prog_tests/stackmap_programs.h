@@ -4,8 +4,6 @@
 #define __STACKMAP_PROGRAMS_H
 
 #include <elf.h>
-#include <fcntl.h>
-#include <linux/perf_event.h>
 #include "stackmap_common.h"
 #include "progs/stackmap_contract.h"
 #include "stackmap_contract.skel.h"

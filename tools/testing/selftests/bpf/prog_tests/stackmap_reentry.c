@@ -7,8 +7,6 @@
  * On stock 6.12.117, a program on the exit of get_perf_callchain() changes the stack that was just
  * captured, and one on contention_end can hang the CPU in its own free-list lock.
  */
-#include <linux/hw_breakpoint.h>
-#include <linux/perf_event.h>
 #include "stackmap_common.h"
 #include "stackmap_reentry.skel.h"
 
@@ -46,6 +44,13 @@ static bool load_skel(void)
 	map = bpf_map__fd(skel->maps.stacks);
 	skel->bss->pid = sys_gettid();
 	return true;
+}
+
+static void reuse_stacks(void)
+{
+	skel->bss->flags |= BPF_F_REUSE_STACKID;
+	skel->bss->nested_flags[0] |= BPF_F_REUSE_STACKID;
+	skel->bss->nested_flags[1] |= BPF_F_REUSE_STACKID;
 }
 
 static void teardown(void)
@@ -196,7 +201,7 @@ static void at_kprobe(const char *name)
 
 /*
  * On the other CPU: stacks that come and go in the same map, and the lock of the address space
- * held for writing most of the time.
+ * held for writing now and then.
  */
 static void *contend(void *arg)
 {
@@ -208,7 +213,7 @@ static void *contend(void *arg)
 
 	pin_to(1);
 	while (!__atomic_load_n(&contender_stop, __ATOMIC_RELAXED)) {
-		for (i = 0; i < 20; i++)
+		for (i = 0; i < 50; i++)
 			forged_getpgid(forge_stack(frames, 1000 + n++ % 500, DEPTH), 1);
 		mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -217,19 +222,18 @@ static void *contend(void *arg)
 	return NULL;
 }
 
-/* Drain into fresh memory, a page for each value: each has to wait for the address space. */
-static void drain_to_fresh_memory(void)
+/* Take out into fresh memory: this has to wait for the lock of the address space. */
+static void take_out_to_fresh_memory(void)
 {
 	__u32 key, size = getpagesize();
 	void *mem;
-	int i;
 
-	mem = mmap(NULL, 8 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	skel->bss->in_system_call = true;
-	for (i = 0; i < 8 && !bpf_map_get_next_key(map, NULL, &key); i++)
-		bpf_map_lookup_and_delete_elem(map, &key, mem + i * size);
+	if (!bpf_map_get_next_key(map, NULL, &key))
+		bpf_map_lookup_and_delete_elem(map, &key, mem);
 	skel->bss->in_system_call = false;
-	munmap(mem, 8 * size);
+	munmap(mem, size);
 }
 
 /*
@@ -239,26 +243,34 @@ static void drain_to_fresh_memory(void)
  */
 static void at_contention_end(void)
 {
-	__u64 end = get_time_ns() + 60000000000ULL;
+	__u64 end = get_time_ns() + 120000000000ULL, n;
 	pthread_t thread;
-	int i = 0;
+	__u32 key;
+	long id;
 
-	if (!open_skel(1024))
+	if (!open_skel(4))
 		return;
 	bpf_program__set_autoload(skel->progs.at_contention_end, true);
 	if (!load_skel())
 		goto out;
+	reuse_stacks();
 	contender_stop = false;
 	pin_to(0);
 	if (!ASSERT_OK(pthread_create(&thread, NULL, contend, NULL), "start thread"))
 		goto out;
-	while ((i < 2000 || skel->bss->hits < 20) && get_time_ns() < end) {
-		use_map(i++ % 100);
-		drain_to_fresh_memory();
+	for (n = 0; (n < 10000 || skel->bss->hits < 20) && get_time_ns() < end; n++) {
+		id = take(n % 500);
+		expect((id >= 0 && id < 4) || id == -EEXIST, "stack", n, id);
+		key = n / 3 % 4;
+		if (n % 3 == 0)
+			bpf_map_delete_elem(map, &key);
+		if (n % 5 == 0)
+			take_out_to_fresh_memory();
 	}
 	__atomic_store_n(&contender_stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	assert_nested(20);
+	skel->bss->flags = USER;
 	assert_sound();
 out:
 	unpin();
@@ -267,74 +279,25 @@ out:
 
 /* --- every instruction ------------------------------------------------------- */
 
-#define NR_BREAKPOINTS 4
-
 static __u64 places[16384];
 static int nr_places;
 
-static bool is_operation(const char *symbol)
+static void add_places(const char *symbol, __u64 start, __u64 end)
+{
+	for (; start < end && nr_places < ARRAY_SIZE(places); start++)
+		places[nr_places++] = start;
+}
+
+static bool find_places(void)
 {
 	static const char *const names[] = {
 		"bpf_get_stackid", "____bpf_get_stackid", "capture_begin", "delete_entry",
 		"evict_entry", "take_entry", "stack_id", "take_out", "bpf_stackmap_copy",
 		"stack_map_delete_elem", "do_lookup_batch", "next_live",
 	};
-	size_t len;
-	int i;
 
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
-		len = strlen(names[i]);
-		if (!strncmp(symbol, names[i], len) && (!symbol[len] || symbol[len] == '.'))
-			return !strstr(symbol, ".cold");
-	}
-	return false;
-}
-
-static bool find_places(void)
-{
-	unsigned long long addr, start = 0;
-	char line[512], symbol[256];
-	FILE *file;
-
-	if (nr_places)
-		return true;
-	file = fopen("/proc/kallsyms", "r");
-	if (!ASSERT_OK_PTR(file, "open kallsyms"))
-		return false;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%llx %*c %255s", &addr, symbol) != 2)
-			continue;
-		/* By address: what follows an operation is its end. */
-		for (; start && start < addr && nr_places < ARRAY_SIZE(places); start++)
-			places[nr_places++] = start;
-		start = is_operation(symbol) ? addr : 0;
-	}
-	fclose(file);
-	return ASSERT_GT(nr_places, 0, "text of the map");
-}
-
-/* A breakpoint of the CPU's own; in the middle of an instruction it is never hit. */
-static struct bpf_link *attach_breakpoint(__u64 addr)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_BREAKPOINT,
-		.size = sizeof(attr),
-		.bp_type = HW_BREAKPOINT_X,
-		.bp_addr = addr,
-		.bp_len = sizeof(long),
-		.sample_period = 1,
-		.exclude_user = 1,
-	};
-	struct bpf_link *link;
-	int fd;
-
-	fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	if (fd < 0)
-		return NULL;
-	link = bpf_program__attach_perf_event(skel->progs.at_breakpoint, fd);
-	if (!link)
-		close(fd);
-	return link;
+	return nr_places || (for_each_text(add_places, names, ARRAY_SIZE(names)) &&
+			     ASSERT_GT(nr_places, 0, "text of the map"));
 }
 
 /* A full map in which all, nested or not, let an old stack give way. */
@@ -378,17 +341,15 @@ static void every_instruction(__u32 max_entries, bool reuse)
 	bpf_program__set_autoload(skel->progs.at_breakpoint, true);
 	if (!find_places() || !load_skel())
 		goto out;
-	if (reuse) {
-		skel->bss->flags |= BPF_F_REUSE_STACKID;
-		skel->bss->nested_flags[0] |= BPF_F_REUSE_STACKID;
-		skel->bss->nested_flags[1] |= BPF_F_REUSE_STACKID;
-	}
+	if (reuse)
+		reuse_stacks();
 	pin_to(0);
 	for (from = 0; from < nr_places && nr_wrong < 10; from += NR_BREAKPOINTS) {
 		hits = skel->bss->hits;
 		for (i = 0; i < NR_BREAKPOINTS; i++)
-			links[i] = from + i < nr_places ? attach_breakpoint(places[from + i]) :
-							  NULL;
+			links[i] = from + i >= nr_places ? NULL :
+				   attach_breakpoint(skel->progs.at_breakpoint, places[from + i],
+						     0, -1, 0);
 		if (reuse)
 			use_full_map(rounds);
 		else

@@ -3,6 +3,7 @@
  * What the helpers for stacks return and write, byte for byte, for stacks that are the same in every
  * run: each skip, sizes, flags, in each kind of program. STACKMAP_RESULTS names a file for the
  * table of it, where addresses are told by names, so that those of two kernels can be compared.
+ * It ends with the memory that maps take.
  *
  * Not in the table is the stack in the kernel of the task that calls bpf_get_task_stack() for
  * itself: it begins with the functions of the helper.
@@ -580,6 +581,30 @@ static void other_tasks(void)
 	ASSERT_EQ(waitpid(pid, NULL, 0), pid, "wait");
 }
 
+/* What a map takes, as its fdinfo says. */
+static void memory(void)
+{
+	static const __u32 values[] = { 8, 64, 127 * 8 }, entries[] = { 1, 1000, 1024, 1 << 16 };
+	LIBBPF_OPTS(bpf_map_create_opts, opts);
+	int i, j, ids, fd;
+	__u32 size;
+
+	for (ids = 0; ids < 2; ids++) {
+		opts.map_flags = ids ? BPF_F_STACK_BUILD_ID : 0;
+		for (i = 0; i < ARRAY_SIZE(values) * ARRAY_SIZE(entries); i++) {
+			j = i % ARRAY_SIZE(entries);
+			size = values[i / ARRAY_SIZE(entries)] * (ids ? 4 : 1);
+			fd = bpf_map_create(BPF_MAP_TYPE_STACK_TRACE, "memory", 4, size,
+					    entries[j], &opts);
+			if (!ASSERT_OK_FD(fd, "create"))
+				return;
+			fprintf(table, "memlock %u bytes, %u entries%s: %lu\n", size, entries[j],
+				ids ? ", build ids" : "", fdinfo_line(fd, "memlock"));
+			close(fd);
+		}
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -603,6 +628,7 @@ static const struct {
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_after_another", event_after_another },
 	{ "other_tasks", other_tasks },
+	{ "memory", memory },
 };
 
 void serial_test_stackmap_results(void)

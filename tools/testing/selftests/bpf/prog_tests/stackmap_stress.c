@@ -8,7 +8,6 @@
  *
  * On stock 6.12.117, a lookup hides the stack from all others, and an insert meanwhile is lost.
  */
-#include <linux/perf_event.h>
 #include "stackmap_common.h"
 #include "stackmap_stress.skel.h"
 
@@ -16,8 +15,6 @@
 #define BATCH 32
 #define MAX_STACKS 4096
 #define NOT_RUN -12345
-#define PRINTK "/proc/sys/kernel/printk"
-#define SYSRQ_TRIGGER "/proc/sysrq-trigger"
 
 static const struct load {
 	const char *name;
@@ -229,29 +226,6 @@ static void start_worker(int cpu, void (*work)(struct worker *me))
 
 /* --- interrupts -------------------------------------------------------------- */
 
-static int write_string(const char *path, const char *string)
-{
-	int fd = open(path, O_WRONLY), err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, string, strlen(string)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
-static void read_string(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len = fd < 0 ? -1 : read(fd, buf, size - 1);
-
-	ASSERT_GE(len, 0, path);
-	buf[len > 0 ? len : 0] = '\0';
-	if (fd >= 0)
-		close(fd);
-}
-
 static bool interrupts_came(void)
 {
 	volatile struct stackmap_stress__bss *bss = skel->bss;
@@ -259,25 +233,21 @@ static bool interrupts_came(void)
 	return bss->stored[1] && bss->stored[2] && bss->inside[1] + bss->inside[2];
 }
 
-/*
- * sysrq l has all other CPUs show their backtrace, by an NMI. Longer on a slow machine, until
- * some have come where they are wanted.
- */
+/* Longer on a slow machine, until some have come where they are wanted. */
 static void send_nmis(__u64 nsecs)
 {
 	__u64 start = get_time_ns();
-	char levels[64];
+	struct console console;
 	int cpu = 0;
 
-	read_string(PRINTK, levels, sizeof(levels));
-	ASSERT_OK(write_string(PRINTK, "1"), "silence the console");
+	silence_console(&console);
 	while (get_time_ns() - start < (interrupts_came() ? nsecs : nsecs + 30000000000ULL)) {
 		pin_to(cpu++ % 2);
-		if (!ASSERT_OK(write_string(SYSRQ_TRIGGER, "l"), "sysrq"))
+		if (!raise_nmis())
 			break;
 	}
 	unpin();
-	ASSERT_OK(write_string(PRINTK, levels), "restore the console");
+	restore_console(&console);
 }
 
 /* A clock on each CPU, which interrupts it. */
