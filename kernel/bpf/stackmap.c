@@ -484,6 +484,13 @@ struct mappings {
 	struct mapping last[NR_MAPPINGS];
 };
 
+static void init_mappings(struct mappings *maps, bool may_sleep)
+{
+	maps->nr = 0;
+	maps->reads_left = may_sleep ? MAX_FILE_READS : 0;
+	maps->missing = NULL;
+}
+
 static struct mapping *known_mapping(struct mappings *maps, unsigned long ip)
 {
 	struct mapping *m;
@@ -737,9 +744,7 @@ static noinline long get_stackid_build_ids(struct bpf_stack_map *smap,
 	struct mappings maps;
 	long id;
 
-	maps.nr = 0;
-	maps.missing = NULL;
-	maps.reads_left = may_sleep ? MAX_FILE_READS : 0;
+	init_mappings(&maps, may_sleep);
 	do {
 		id = try_get_stackid(smap, src, flags, &maps);
 	} while (read_missing(&maps));
@@ -857,9 +862,7 @@ static noinline long get_stack_build_ids(const struct stack_source *src, void *b
 	struct mappings maps;
 	long len;
 
-	maps.nr = 0;
-	maps.missing = NULL;
-	maps.reads_left = may_sleep ? MAX_FILE_READS : 0;
+	init_mappings(&maps, may_sleep);
 	do {
 		len = try_get_stack(src, buf, size, flags, &maps);
 	} while (read_missing(&maps));
