@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; see README.md.
-.PHONY: run shell test stress bench check series clean
+.PHONY: run shell test stress bench check series rebase deb clean
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -25,6 +25,14 @@ check:
 
 series:
 	@scripts/series
+
+# KERNEL=6.12.N, or a tarball
+rebase:
+	@scripts/rebase $(if $(ACCEPT),--accept) $(KERNEL)
+
+# KCONFIG=file: a kernel's configuration, by default the running kernel's
+deb:
+	@scripts/deb $(KCONFIG)
 
 clean:
 	rm -rf build
