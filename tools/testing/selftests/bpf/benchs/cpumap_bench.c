@@ -278,21 +278,23 @@ static struct packet {
 static void fill_packet(void)
 {
 	static const __u8 dst_mac[] = { 2, 0, 0, 0, 7, 2 };
-	__u16 *words = (__u16 *)&packet.ip;
+	struct iphdr ip = {
+		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP,
+		.tot_len = htons(sizeof(packet) - sizeof(packet.eth)),
+		.saddr = inet_addr("10.7.0.1"), .daddr = inet_addr("10.7.0.2"),
+	};
+	__u16 words[sizeof(ip) / 2];
 	__u32 sum = 0;
 	int i;
 
 	memcpy(packet.eth.h_dest, dst_mac, sizeof(dst_mac));
 	packet.eth.h_proto = htons(ETH_P_IP);
-	packet.ip = (struct iphdr) {
-		.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP,
-		.tot_len = htons(sizeof(packet) - sizeof(packet.eth)),
-		.saddr = inet_addr("10.7.0.1"), .daddr = inet_addr("10.7.0.2"),
-	};
-	for (i = 0; i < sizeof(packet.ip) / 2; i++)
+	memcpy(words, &ip, sizeof(ip));
+	for (i = 0; i < sizeof(ip) / 2; i++)
 		sum += words[i];
 	sum = (sum & 0xffff) + (sum >> 16);
-	packet.ip.check = ~((sum & 0xffff) + (sum >> 16));
+	ip.check = ~((sum & 0xffff) + (sum >> 16));
+	packet.ip = ip;
 	packet.udp.source = packet.udp.dest = htons(PORT);
 	packet.udp.len = htons(sizeof(packet.udp) + sizeof(packet.payload));
 }
