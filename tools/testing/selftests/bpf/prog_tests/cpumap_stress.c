@@ -246,6 +246,7 @@ static void change_entries(enum change what, bool hogs, int updaters)
 		start_worker(update, -1, 0);
 	check_for_a_while();
 	stop_workers();
+	set_device_up(true);
 	ASSERT_GT(nr_updates, 0, "updates");
 	ASSERT_EQ(nr_failed, 0, "updates that failed");
 	assert_accounted();
@@ -371,6 +372,7 @@ static void device_with_packets(void)
 	leave_cpu();
 	assert_accounted();
 	assert_received();
+	delete_net();
 }
 
 static bool set_online(bool online)
@@ -460,6 +462,8 @@ static void run(const char *name, void (*test)(void))
 
 void serial_test_cpumap_stress(void)
 {
+	struct cpumap_leaks *watch = watch_leaks();
+
 	RUN(replace);
 	RUN(resize);
 	RUN(delete_and_create);
@@ -470,4 +474,5 @@ void serial_test_cpumap_stress(void)
 	RUN(map_with_packets);
 	RUN(device_with_packets);
 	RUN(cpu_offline);
+	assert_no_leaks(watch);
 }

@@ -13,7 +13,7 @@
 #include "cpumap_common.h"
 #include "xsk.h"
 
-#define BURSTS 4
+#define BURSTS 2
 #define PACKETS (BURSTS * BURST)
 #define QSIZE 512
 #define XSK_FRAME 2048
@@ -397,6 +397,7 @@ static void to_device_that_is_down(void)
 	SYS(out, "ip -n " DST " link set out0 down");
 	if (set_out(&s, "out0"))
 		run_failing(V_DEV, 0);
+	SYS(out, "ip -n " DST " link set out0 up");
 out:;
 }
 
@@ -469,6 +470,8 @@ static void run(const char *name, void (*test)(void))
 
 void serial_test_cpumap_traffic(void)
 {
+	struct cpumap_leaks *watch = watch_leaks();
+
 	RUN(no_program);
 	RUN(pass);
 	RUN(drop);
@@ -493,4 +496,5 @@ void serial_test_cpumap_traffic(void)
 	RUN(to_no_socket);
 	RUN(to_full_socket);
 	RUN(to_full_ring);
+	assert_no_leaks(watch);
 }
