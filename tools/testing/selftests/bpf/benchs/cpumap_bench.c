@@ -11,7 +11,7 @@
  *
  * Senders run on CPU 0 (a second one on CPU 1), receivers on CPU 1, to which is redirected. TCP
  * comes through a pair of veth, UDP as live frames of BPF_PROG_TEST_RUN. Expects three
- * namespaces, which scripts of the caller prepare:
+ * namespaces, which the caller prepares:
  *
  *	cpumap_src		cpumap_dst		cpumap_out
  *	10.7.0.1 src0 -----> dst0 10.7.0.2
@@ -46,10 +46,10 @@
 #define QSIZE		2048
 #define MAX_FLOWS	16
 #define NR_RULES	4
-#define BYTES_A_MS	16000		/* of TCP, paced */
+#define TICK		4		/* ms; of TCP, paced, a chunk each */
 #define GAP		25000		/* ns between two packets of UDP, paced */
 #define WARM_UP		100		/* ms */
-#define CHUNK		65536
+#define CHUNK		32768
 
 static struct cpumap_bench *skel;
 static unsigned int ms = 1000;
@@ -182,20 +182,18 @@ static void *send_streams(void *arg)
 {
 	static char chunk[CHUNK];
 	__u64 next = now();
-	int i = 0, len;
+	int i = 0;
 
 	pin(0);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		len = CHUNK;
 		if (paced) {
 			struct timespec t;
 
-			len = BYTES_A_MS;
-			next += 1000000;
+			next += TICK * 1000000;
 			t = (struct timespec) { next / 1000000000, next % 1000000000 };
 			clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 		}
-		if (send(senders[i++ % flows], chunk, len, MSG_NOSIGNAL) < 0)
+		if (send(senders[i++ % flows], chunk, CHUNK, MSG_NOSIGNAL) < 0)
 			break;
 	}
 	for (i = 0; i < flows; i++)
@@ -295,7 +293,8 @@ static void fill_packet(void)
 	sum = (sum & 0xffff) + (sum >> 16);
 	ip.check = ~((sum & 0xffff) + (sum >> 16));
 	packet.ip = ip;
-	packet.udp.source = packet.udp.dest = htons(PORT);
+	packet.udp.source = htons(PORT);
+	packet.udp.dest = htons(PORT);
 	packet.udp.len = htons(sizeof(packet.udp) + sizeof(packet.payload));
 }
 
@@ -425,8 +424,8 @@ int main(int argc, char **argv)
 		check(bpf_xdp_attach(if_nametoindex("dst0"), prog, XDP_FLAGS_DRV_MODE, NULL),
 		      "attach");
 	measure_tcp("tcp", "cpumap_dst", "10.7.0.2", 1, false);
+	measure_tcp("tcp, 16 flows", "cpumap_dst", "10.7.0.2", MAX_FLOWS, false);
 	measure_tcp("tcp paced", "cpumap_dst", "10.7.0.2", 1, true);
-	measure_tcp("tcp paced, 16 flows", "cpumap_dst", "10.7.0.2", 16, true);
 	measure_tcp("tcp paced, forwarded", "cpumap_out", "10.8.0.2", 1, true);
 	attach_rules();
 	measure_tcp("tcp paced, forwarded, rules", "cpumap_out", "10.8.0.2", 1, true);

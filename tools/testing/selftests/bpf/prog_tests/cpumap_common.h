@@ -281,8 +281,8 @@ static inline bool create_net(void)
 	delete_net();
 	SYS(fail, "ip netns add " SRC " && ip netns add " DST);
 	SYS(fail, "ip -n " SRC " -batch - <<END\n"
-	    "link add src0 address 02:00:00:00:07:01 "
-	    "type veth peer name dst0 address 02:00:00:00:07:02 netns " DST "\n"
+	    "link add src0 type veth peer name dst0 address 02:00:00:00:07:02 netns " DST "\n"
+	    "link set src0 address 02:00:00:00:07:01\n"
 	    "link add out1 type veth peer name out0 netns " DST "\n"
 	    "addr add " SRC_IP "/24 dev src0\n"
 	    "link set lo up\n"
@@ -312,7 +312,7 @@ static inline bool set_feature(const char *netns, const char *dev, __u32 command
 
 	if (!ASSERT_OK_PTR(token, "enter namespace"))
 		return false;
-	strcpy(request.ifr_name, dev);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", dev);
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
 	close(fd);
@@ -460,7 +460,8 @@ static inline void teardown(struct setup *s)
 static inline bool setup(struct setup *s, __u32 xdp_flags)
 {
 	memset(s, 0, sizeof(*s));
-	s->sender = s->receiver = -1;
+	s->sender = -1;
+	s->receiver = -1;
 	s->xdp_flags = xdp_flags;
 	if (!have_net && !create_net())
 		return false;

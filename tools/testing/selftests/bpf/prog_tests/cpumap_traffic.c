@@ -404,10 +404,7 @@ out:;
 /* Its peer has no program: the device takes no frames, but skbs. */
 static void to_device_without_xdp(void)
 {
-	struct nstoken *token = open_netns(SRC);
-
-	ASSERT_OK(bpf_xdp_detach(if_nametoindex("out1"), XDP_FLAGS_DRV_MODE, NULL), "detach sink");
-	close_netns(token);
+	detach_xdp(SRC, "out1", XDP_FLAGS_DRV_MODE);
 	if (set_out(&s, "out0"))
 		run_failing(V_DEV, s.xdp_flags == XDP_FLAGS_DRV_MODE ? 0 : PACKETS);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A program that redirects all to a CPU, and what packets meet behind it; see benchs/cpumap_bench.c */
+/* A program that redirects all to a CPU, and what packets meet behind it. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 
