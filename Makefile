@@ -8,7 +8,7 @@ run:
 shell:
 	@scripts/run -i
 
-# CONFIG=base or CONFIG=debug: one of the two only
+# CONFIG=base, stock, debug or rt: that one only
 test:
 	@scripts/test $(CONFIG)
 

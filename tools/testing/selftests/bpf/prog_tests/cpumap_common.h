@@ -22,6 +22,7 @@
 #include "test_progs.h"
 #include "network_helpers.h"
 #include "progs/cpumap_redirect.h"
+#include "cpumap_leaks.skel.h"
 #include "cpumap_redirect.skel.h"
 
 #define SRC "cpumap_src"
@@ -35,7 +36,7 @@ static const __u8 dst_mac[ETH_ALEN] = { 2, 0, 0, 0, 7, 2 };
 
 /* Until @cond; a deadline that only a failure meets. */
 #define wait_for(cond) ({						\
-	__u64 __end = get_time_ns() + 30000000000ULL;			\
+	__u64 __end = get_time_ns() + 60000000000ULL;			\
 									\
 	while (!(cond) && get_time_ns() < __end)			\
 		usleep(1000);						\
@@ -266,29 +267,35 @@ static inline int ifindex_in(const char *netns, const char *dev)
 	return index;
 }
 
+static bool have_net;
+
 static inline void delete_net(void)
 {
-	SYS_NOFAIL("ip netns del " SRC);
-	SYS_NOFAIL("ip netns del " DST);
+	SYS_NOFAIL("ip netns del " SRC "; ip netns del " DST);
+	have_net = false;
 }
 
+/* In few commands, as each takes long under emulation. */
 static inline bool create_net(void)
 {
 	delete_net();
-	SYS(fail, "ip netns add " SRC);
-	SYS(fail, "ip netns add " DST);
-	SYS(fail, "ip -n " SRC " link add src0 address 02:00:00:00:07:01 "
-	    "type veth peer name dst0 address 02:00:00:00:07:02 netns " DST);
-	SYS(fail, "ip -n " DST " link add out0 type veth "
-	    "peer name out1 netns " SRC);
-	SYS(fail, "ip -n " SRC " addr add " SRC_IP "/24 dev src0");
-	SYS(fail, "ip -n " DST " addr add " DST_IP "/24 dev dst0");
-	SYS(fail, "ip -n " SRC " link set lo up");
-	SYS(fail, "ip -n " DST " link set lo up");
-	SYS(fail, "ip -n " SRC " link set src0 addrgenmode none up");
-	SYS(fail, "ip -n " SRC " link set out1 addrgenmode none up");
-	SYS(fail, "ip -n " DST " link set dst0 addrgenmode none up");
-	SYS(fail, "ip -n " DST " link set out0 addrgenmode none up");
+	SYS(fail, "ip netns add " SRC " && ip netns add " DST);
+	SYS(fail, "ip -n " SRC " -batch - <<END\n"
+	    "link add src0 type veth peer name dst0 address 02:00:00:00:07:02 netns " DST "\n"
+	    "link set src0 address 02:00:00:00:07:01\n"
+	    "link add out1 type veth peer name out0 netns " DST "\n"
+	    "addr add " SRC_IP "/24 dev src0\n"
+	    "link set lo up\n"
+	    "link set src0 addrgenmode none up\n"
+	    "link set out1 addrgenmode none up\n"
+	    "END");
+	SYS(fail, "ip -n " DST " -batch - <<END\n"
+	    "addr add " DST_IP "/24 dev dst0\n"
+	    "link set lo up\n"
+	    "link set dst0 addrgenmode none up\n"
+	    "link set out0 addrgenmode none up\n"
+	    "END");
+	have_net = true;
 	return true;
 fail:
 	delete_net();
@@ -305,7 +312,7 @@ static inline bool set_feature(const char *netns, const char *dev, __u32 command
 
 	if (!ASSERT_OK_PTR(token, "enter namespace"))
 		return false;
-	strcpy(request.ifr_name, dev);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", dev);
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
 	close(fd);
@@ -324,6 +331,16 @@ static inline bool attach_xdp(const char *netns, const char *dev, struct bpf_pro
 	err = bpf_xdp_attach(if_nametoindex(dev), bpf_program__fd(prog), flags, NULL);
 	close_netns(token);
 	return ASSERT_OK(err, "attach XDP program");
+}
+
+static inline void detach_xdp(const char *netns, const char *dev, __u32 flags)
+{
+	struct nstoken *token = open_netns(netns);
+
+	if (!ASSERT_OK_PTR(token, "enter namespace"))
+		return;
+	ASSERT_OK(bpf_xdp_detach(if_nametoindex(dev), flags, NULL), "detach XDP program");
+	close_netns(token);
 }
 
 /* A socket that sends frames from src0. */
@@ -425,23 +442,28 @@ struct setup {
 	__u32 xdp_flags;	/* how the first program is attached */
 };
 
+/* Namespaces and devices stay for the next subtest; one that changes them says delete_net(). */
 static inline void teardown(struct setup *s)
 {
+	if (have_net) {
+		detach_xdp(DST, "dst0", s->xdp_flags);
+		detach_xdp(SRC, "out1", XDP_FLAGS_DRV_MODE);
+	}
 	cpumap_redirect__destroy(s->skel);
 	if (s->sender >= 0)
 		close(s->sender);
 	if (s->receiver >= 0)
 		close(s->receiver);
-	delete_net();
 }
 
 /* Namespaces, devices, sockets, and all programs in their places; the maps are empty. */
 static inline bool setup(struct setup *s, __u32 xdp_flags)
 {
 	memset(s, 0, sizeof(*s));
-	s->sender = s->receiver = -1;
+	s->sender = -1;
+	s->receiver = -1;
 	s->xdp_flags = xdp_flags;
-	if (!create_net())
+	if (!have_net && !create_net())
 		return false;
 	s->skel = cpumap_redirect__open_and_load();
 	if (!ASSERT_OK_PTR(s->skel, "load programs") ||
@@ -463,6 +485,30 @@ static inline bool setup(struct setup *s, __u32 xdp_flags)
 fail:
 	teardown(s);
 	return false;
+}
+
+/* From now on, watch for pages of packets that do not come back. */
+static inline struct cpumap_leaks *watch_leaks(void)
+{
+	struct cpumap_leaks *watch = cpumap_leaks__open_and_load();
+
+	if (ASSERT_OK_PTR(watch, "load program"))
+		ASSERT_OK(cpumap_leaks__attach(watch), "attach program");
+	return watch;
+}
+
+/* Programs are detached, and with that the devices' page pools are given up. */
+static inline void assert_no_leaks(struct cpumap_leaks *watch)
+{
+	__u64 pool;
+
+	delete_net();
+	if (!watch)
+		return;
+	ASSERT_TRUE(wait_for(watch->bss->released &&
+			     bpf_map_get_next_key(bpf_map__fd(watch->maps.waiting), NULL, &pool)),
+		    "pages of all page pools are back");
+	cpumap_leaks__destroy(watch);
 }
 
 /* Lets the second program redirect to @dev of DST. */

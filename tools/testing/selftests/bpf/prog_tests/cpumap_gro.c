@@ -240,6 +240,7 @@ out:
 	if (client >= 0)
 		close(client);
 	close(server);
+	delete_net();
 }
 
 static void run(const char *name, void (*test)(void), __u32 xdp_flags)
@@ -264,6 +265,8 @@ static void run(const char *name, void (*test)(void), __u32 xdp_flags)
 
 void serial_test_cpumap_gro(void)
 {
+	struct cpumap_leaks *watch = watch_leaks();
+
 	RUN(segments_are_merged);
 	RUN(segments_are_merged_behind_a_program);
 	RUN(device_says_no);
@@ -273,4 +276,5 @@ void serial_test_cpumap_gro(void)
 	RUN(datagrams_are_not_merged);
 	RUN(stream);
 	run("generic_mode_merges_nothing", generic_mode_merges_nothing, XDP_FLAGS_SKB_MODE);
+	assert_no_leaks(watch);
 }

@@ -165,9 +165,9 @@ static void check_counters(struct counters *last)
 {
 	struct counters c;
 
-	if (read_counters(s.cpus, -1, &c) && (left_ring(&c) > c.enqueued ||
-	     c.enqueued < last->enqueued || c.dropped < last->dropped ||
-	     left_ring(&c) < left_ring(last)))
+	if (read_counters(s.cpus, -1, &c) &&
+	    (left_ring(&c) > c.enqueued || c.enqueued < last->enqueued ||
+	     c.dropped < last->dropped || left_ring(&c) < left_ring(last)))
 		nr_wrong++;
 	*last = c;
 }
@@ -227,7 +227,9 @@ static void change_entries(enum change what, bool hogs, int updaters)
 	int i;
 
 	change = what;
-	nr_updates = nr_failed = nr_wrong = 0;
+	nr_updates = 0;
+	nr_failed = 0;
+	nr_wrong = 0;
 	s.bss->nr_cpus = 2;
 	s.bss->verdicts[1] = V_DROP;
 	if (what == DEVICE || what == ALL)
@@ -246,6 +248,7 @@ static void change_entries(enum change what, bool hogs, int updaters)
 		start_worker(update, -1, 0);
 	check_for_a_while();
 	stop_workers();
+	set_device_up(true);
 	ASSERT_GT(nr_updates, 0, "updates");
 	ASSERT_EQ(nr_failed, 0, "updates that failed");
 	assert_accounted();
@@ -323,11 +326,9 @@ static void map_with_packets(void)
 	s.receiver = -1;
 	receiver = open_receiver(watch->progs.at_socket);
 	if (receiver >= 0 && ASSERT_OK(set_entry(s.cpus, 0, QSIZE, NULL), "entry") && fill_ring()) {
-		struct nstoken *token = open_netns(DST);
 		__u32 map = map_id(s.cpus);
 
-		ASSERT_OK(bpf_xdp_detach(if_nametoindex("dst0"), s.xdp_flags, NULL), "detach program");
-		close_netns(token);
+		detach_xdp(DST, "dst0", s.xdp_flags);
 		cpumap_redirect__destroy(s.skel);
 		s.skel = NULL;
 		ASSERT_OK(kern_sync_rcu(), "grace period");
@@ -371,6 +372,7 @@ static void device_with_packets(void)
 	leave_cpu();
 	assert_accounted();
 	assert_received();
+	delete_net();
 }
 
 static bool set_online(bool online)
@@ -460,6 +462,8 @@ static void run(const char *name, void (*test)(void))
 
 void serial_test_cpumap_stress(void)
 {
+	struct cpumap_leaks *watch = watch_leaks();
+
 	RUN(replace);
 	RUN(resize);
 	RUN(delete_and_create);
@@ -470,4 +474,5 @@ void serial_test_cpumap_stress(void)
 	RUN(map_with_packets);
 	RUN(device_with_packets);
 	RUN(cpu_offline);
+	assert_no_leaks(watch);
 }

@@ -13,7 +13,7 @@
 #include "cpumap_common.h"
 #include "xsk.h"
 
-#define BURSTS 4
+#define BURSTS 2
 #define PACKETS (BURSTS * BURST)
 #define QSIZE 512
 #define XSK_FRAME 2048
@@ -397,16 +397,14 @@ static void to_device_that_is_down(void)
 	SYS(out, "ip -n " DST " link set out0 down");
 	if (set_out(&s, "out0"))
 		run_failing(V_DEV, 0);
+	SYS(out, "ip -n " DST " link set out0 up");
 out:;
 }
 
 /* Its peer has no program: the device takes no frames, but skbs. */
 static void to_device_without_xdp(void)
 {
-	struct nstoken *token = open_netns(SRC);
-
-	ASSERT_OK(bpf_xdp_detach(if_nametoindex("out1"), XDP_FLAGS_DRV_MODE, NULL), "detach sink");
-	close_netns(token);
+	detach_xdp(SRC, "out1", XDP_FLAGS_DRV_MODE);
 	if (set_out(&s, "out0"))
 		run_failing(V_DEV, s.xdp_flags == XDP_FLAGS_DRV_MODE ? 0 : PACKETS);
 }
@@ -469,6 +467,8 @@ static void run(const char *name, void (*test)(void))
 
 void serial_test_cpumap_traffic(void)
 {
+	struct cpumap_leaks *watch = watch_leaks();
+
 	RUN(no_program);
 	RUN(pass);
 	RUN(drop);
@@ -493,4 +493,5 @@ void serial_test_cpumap_traffic(void)
 	RUN(to_no_socket);
 	RUN(to_full_socket);
 	RUN(to_full_ring);
+	assert_no_leaks(watch);
 }
