@@ -6,6 +6,7 @@
 #define MAX_THREADS	4
 #define MAX_CTX		(3 * MAX_THREADS)
 #define MAX_SEQ		(1 << 19)
+#define MAX_STRESS_BATCH 8
 
 /* What runs in one context of one CPU: a task, an interrupt or an NMI. */
 struct ctx {
@@ -19,7 +20,7 @@ struct ctx {
 
 static struct stress {
 	const char *name;
-	bool stack, pipe;
+	bool stack, pipe, batches;
 	u32 capacity, size, threads;
 	u64 flags;
 
@@ -62,24 +63,12 @@ static void ctx_push(struct ctx *ctx)
 	check(!err || err == -EBUSY || (err == -E2BIG && stress.flags == BPF_ANY), "%ld", err);
 }
 
-/* False if there was none. */
-static bool ctx_pop(struct ctx *ctx, bool remove)
+/* One that came out. */
+static bool ctx_value(struct ctx *ctx, const u64 *value, bool remove)
 {
-	u64 value[MAX_VALUE / 8], want[MAX_VALUE / 8], seq;
-	u32 id;
-	long err;
+	u64 want[MAX_VALUE / 8], seq;
+	u32 id = value[0] >> 32;
 
-	memset(value, 0xa5, stress.size);
-	err = remove ? stress.map->ops->map_pop_elem(stress.map, value) :
-		       stress.map->ops->map_peek_elem(stress.map, value);
-	if (err) {
-		ctx->empty += err == -ENOENT;
-		ctx->busy += err == -EBUSY;
-		check(err == -EBUSY || err == -ENOENT, "%ld", err);
-		check(all_bytes((u8 *)value, stress.size, 0), "error, and not zeroed");
-		return false;
-	}
-	id = value[0] >> 32;
 	seq = (u32)value[0];
 	if (!check(id < 3 * stress.threads && seq && seq <= MAX_SEQ, "%lx", (long)value[0]))
 		return false;
@@ -99,8 +88,71 @@ static bool ctx_pop(struct ctx *ctx, bool remove)
 	return true;
 }
 
+/* False if there was none. */
+static bool ctx_pop(struct ctx *ctx, bool remove)
+{
+	u64 value[MAX_VALUE / 8];
+	long err;
+
+	memset(value, 0xa5, stress.size);
+	err = remove ? stress.map->ops->map_pop_elem(stress.map, value) :
+		       stress.map->ops->map_peek_elem(stress.map, value);
+	if (err) {
+		ctx->empty += err == -ENOENT;
+		ctx->busy += err == -EBUSY;
+		check(err == -EBUSY || err == -ENOENT, "%ld", err);
+		check(all_bytes((u8 *)value, stress.size, 0), "error, and not zeroed");
+		return false;
+	}
+	return ctx_value(ctx, value, remove);
+}
+
+static void ctx_push_batch(struct ctx *ctx)
+{
+	u64 values[MAX_STRESS_BATCH][MAX_VALUE / 8], *value = values[0];
+	u32 nr = 1 + rnd(&ctx->rng, MAX_STRESS_BATCH), i, done;
+	int err;
+
+	if (ctx->seq + nr > MAX_SEQ)
+		return;
+	for (i = 0; i < nr; i++, value += stress.size / 8)
+		value_fill(value, (u64)ctx->id << 32 | (ctx->seq + 1 + i));
+	done = nr;
+	err = push_batch(stress.map, values[0], &done, BPF_ANY);
+	ctx->full += err == -E2BIG;
+	ctx->busy += err == -EBUSY;
+	ctx->seq += done;
+	check(err ? (err == -E2BIG || err == -EBUSY) && done < nr : done == nr, "%d, %u of %u",
+	      err, done, nr);
+}
+
+static void ctx_pop_batch(struct ctx *ctx, bool remove)
+{
+	u64 values[MAX_STRESS_BATCH][MAX_VALUE / 8], *value = values[0], latest[MAX_CTX];
+	u32 nr = 1 + rnd(&ctx->rng, MAX_STRESS_BATCH), i;
+	int err = take_batch(stress.map, values[0], &nr, remove);
+
+	ctx->empty += err == -ENOENT;
+	ctx->busy += err == -EBUSY;
+	check(err ? (err == -ENOENT || err == -EBUSY) && !nr : nr, "%d, %u", err, nr);
+	memcpy(latest, ctx->latest, sizeof(latest));
+	for (i = 0; i < nr; i++, value += stress.size / 8)
+		ctx_value(ctx, value, remove);
+	/* All of them will be seen again. */
+	if (!remove)
+		memcpy(ctx->latest, latest, sizeof(latest));
+}
+
 static void ctx_step(struct ctx *ctx)
 {
+	/* Tasks only: batches are system calls. */
+	if (stress.batches && ctx == self->ctx && rnd(&ctx->rng, 2)) {
+		if (rnd(&ctx->rng, 2))
+			ctx_push_batch(ctx);
+		else
+			ctx_pop_batch(ctx, rnd(&ctx->rng, 8));
+		return;
+	}
 	if (ctx->pushes && (!ctx->pops || rnd(&ctx->rng, 2)))
 		ctx_push(ctx);
 	else

@@ -7,8 +7,9 @@
  * -x interrupts after all instructions in all cases, not only as many as there is time for.
  *
  * One thread against a model; one thread that is interrupted after each single instruction, and
- * threads that start together, whose histories must be linearizable; and threads that run for
- * long, interrupted at random by timers, where each value must come out once and in order.
+ * threads that start together, whose histories must be linearizable; threads that wait for each
+ * other by poll; and threads that run for long, interrupted at random by timers, where each value
+ * must come out once and in order.
  */
 #include "shim.h"
 #include MAP_C
@@ -526,17 +527,24 @@ static void test_histories(const char *name, bool stack, u32 nr, double seconds)
 	end();
 }
 
+#include "queue_batch.h"
 #include "queue_stress.h"
 
 int main(int argc, char **argv)
 {
-	double each = options(argc, argv) / 16;
+	double each = options(argc, argv) / 19;
 
 	test_linear();
 	test_create();
 	test_flags();
 	test_model("model, queue", false);
 	test_model("model, stack", true);
+	if (NEW) {
+		test_batches("batches, queue", false);
+		test_batches("batches, stack", true);
+		test_poll("poll, queue", false, each / 2);
+		test_poll("poll, stack", true, each / 2);
+	}
 #ifdef HAVE_STEP
 	test_step("queue, NMI after each instruction", false, false, each);
 	test_step("stack, NMI after each instruction", true, false, each);
@@ -558,6 +566,12 @@ int main(int argc, char **argv)
 	       .flags = BPF_EXIST);
 	STRESS(each, "queue, BPF_EXIST, 1 pushes, 1 pops", .capacity = 1, .size = 64, .threads = 2,
 	       .flags = BPF_EXIST, .pipe = true);
+	if (NEW) {
+		STRESS(each, "queue, batches, 2 threads", .capacity = 16, .size = 64, .threads = 2,
+		       .batches = true);
+		STRESS(each, "stack, batches, 2 threads", .stack = true, .capacity = 16, .size = 64,
+		       .threads = 2, .batches = true);
+	}
 	STRESS(each, "stack, 2 threads", .stack = true, .capacity = 16, .size = 64, .threads = 2);
 	STRESS(each, "stack, BPF_EXIST, 4 threads", .stack = true, .capacity = 3, .size = 24,
 	       .threads = 4, .flags = BPF_EXIST);

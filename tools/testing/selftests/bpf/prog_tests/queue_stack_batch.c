@@ -4,6 +4,8 @@
  * stays in the map.
  */
 #include <sys/wait.h>
+#include <bpf/btf.h>
+#include "bpf_maps_common.h"
 #include "queue_stack_ops.h"
 
 #define ENOTSUPP 524
@@ -395,6 +397,241 @@ static void killed(enum bpf_map_type type)
 	close(fd);
 }
 
+/* --- others at work --------------------------------------------------------- */
+
+#define PER_THREAD 20000
+#define MOST 16			/* values of a batch */
+
+/* A thread that pushes its values, and pops whatever comes, one or many at a time. */
+struct mixer {
+	pthread_t thread;
+	int fd;
+	__u32 nr;
+	bool queue;
+	__u8 *seen;		/* how often each value came out */
+	__u32 pushed, last[2];
+	__u32 wrong, batches, singles;
+};
+
+static void mixer_value(struct mixer *mixer, __u32 value)
+{
+	__u32 from = value / PER_THREAD;
+
+	if (from > 1) {
+		mixer->wrong++;
+		return;
+	}
+	__atomic_fetch_add(&mixer->seen[value], 1, __ATOMIC_RELAXED);
+	/* Who pops meets the values of each pusher in their order. */
+	if (mixer->queue && mixer->last[from] && value < mixer->last[from])
+		mixer->wrong++;
+	mixer->last[from] = value;
+}
+
+static void mixer_push(struct mixer *mixer, bool one)
+{
+	__u32 values[MOST], n = one ? 1 : MOST, i;
+	int err;
+
+	if (n > PER_THREAD - mixer->pushed)
+		n = PER_THREAD - mixer->pushed;
+	if (!n)
+		return;
+	for (i = 0; i < n; i++)
+		values[i] = mixer->nr * PER_THREAD + mixer->pushed + i;
+	if (one) {
+		err = bpf_map_update_elem(mixer->fd, NULL, values, BPF_ANY);
+		n = !err;
+	} else {
+		err = push_batch(mixer->fd, values, &n, BPF_ANY, 0);
+	}
+	mixer->pushed += n;
+	mixer->wrong += err && err != -E2BIG;
+	if (one)
+		mixer->singles += n;
+	else
+		mixer->batches += n > 1;
+}
+
+static void mixer_pop(struct mixer *mixer, bool one)
+{
+	__u32 values[MOST], n = one ? 1 : MOST, i;
+	int err;
+
+	if (one)
+		err = bpf_map_lookup_and_delete_elem(mixer->fd, NULL, values);
+	else
+		err = pop_batch(mixer->fd, values, &n);
+	mixer->wrong += err && err != -ENOENT;
+	for (i = 0; !err && i < n; i++)
+		mixer_value(mixer, values[i]);
+}
+
+static void *mix(void *arg)
+{
+	struct mixer *mixer = arg;
+	unsigned int seed = mixer->nr + 1;
+
+	pin_to(mixer->nr);
+	while (mixer->pushed < PER_THREAD && !mixer->wrong) {
+		if (rand_r(&seed) & 0x1000)
+			mixer_push(mixer, rand_r(&seed) & 0x1000);
+		else
+			mixer_pop(mixer, rand_r(&seed) & 0x1000);
+	}
+	return NULL;
+}
+
+/* Batches and single operations on two CPUs: each value comes out once. */
+static void beside_singles(enum bpf_map_type type)
+{
+	struct mixer mixers[2] = {};
+	__u32 i, lost = 0, twice = 0;
+	__u8 *seen;
+	int fd;
+
+	if (!two_cpus())
+		return;
+	fd = create(type, sizeof(__u32), 3 * MOST);
+	seen = calloc(2, PER_THREAD);
+	for (i = 0; i < 2; i++) {
+		mixers[i] = (struct mixer) {
+			.fd = fd, .nr = i, .queue = type == BPF_MAP_TYPE_QUEUE, .seen = seen,
+		};
+		if (!ASSERT_OK(pthread_create(&mixers[i].thread, NULL, mix, &mixers[i]), "thread"))
+			return;
+	}
+	for (i = 0; i < 2; i++)
+		pthread_join(mixers[i].thread, NULL);
+	for (i = 0; i < 3 * MOST; i++)
+		mixer_pop(&mixers[0], true);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(mixers[i].wrong, 0, "unexpected errors, values, or their order");
+		ASSERT_EQ(mixers[i].pushed, PER_THREAD, "pushed");
+		ASSERT_GT(mixers[i].batches, 0, "batches that pushed several");
+		ASSERT_GT(mixers[i].singles, 0, "single pushes");
+	}
+	for (i = 0; i < 2 * PER_THREAD; i++) {
+		lost += !seen[i];
+		twice += seen[i] > 1;
+	}
+	ASSERT_EQ(lost, 0, "values lost");
+	ASSERT_EQ(twice, 0, "values twice");
+	free(seen);
+	close(fd);
+}
+
+/* So many that they cannot be copied under one hold of the lock. */
+#define MUCH (8U << 20)
+#define MUCH_SIZE 4096U
+#define MUCH_NR (MUCH / MUCH_SIZE)
+
+struct popper {
+	pthread_t thread;
+	int fd;
+	__u32 popped, upto;
+	bool busy, stop;
+};
+
+#define LOAD(x)		__atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+#define STORE(x, v)	__atomic_store_n(&(x), v, __ATOMIC_SEQ_CST)
+
+static void *pop_while_others_look(void *arg)
+{
+	struct popper *popper = arg;
+	char value[MUCH_SIZE];
+
+	pin_to(1);
+	while (!LOAD(popper->stop)) {
+		STORE(popper->busy, true);
+		if (popper->popped < LOAD(popper->upto) &&
+		    !bpf_map_lookup_and_delete_elem(popper->fd, NULL, value))
+			STORE(popper->popped, popper->popped + 1);
+		STORE(popper->busy, false);
+	}
+	return NULL;
+}
+
+/* What was copied was there at one moment; all of it, unless it was disturbed. */
+static bool assert_moment(enum bpf_map_type type, const char *values, __u32 n, int err,
+			  __u32 gone_before, __u32 gone_after)
+{
+	__u32 first = *(const __u32 *)values, i, want, gone;
+	bool queue = type == BPF_MAP_TYPE_QUEUE;
+	const __u32 *value;
+
+	if (!n)
+		return ASSERT_EQ(err, -EBUSY, "error of none");
+	/* How many had been popped at that moment. */
+	gone = queue ? first : MUCH_NR - 1 - first;
+	if (!ASSERT_GE(gone, gone_before, "popped") || !ASSERT_LE(gone, gone_after, "popped"))
+		return false;
+	if (!err && !ASSERT_EQ(n, MUCH_NR - gone, "all that were left"))
+		return false;
+	for (i = 0; i < n; i++) {
+		value = (const void *)(values + (size_t)i * MUCH_SIZE);
+		want = queue ? first + i : first - i;
+		if (!ASSERT_EQ(value[0], want, "value") ||
+		    !ASSERT_EQ(value[MUCH_SIZE / 4 - 1], want, "its end"))
+			return false;
+	}
+	return true;
+}
+
+/* Look at all that is left, while values are popped. */
+static int look(enum bpf_map_type type, struct popper *popper, char *out, bool *ok)
+{
+	__u32 count = MUCH_NR, before = LOAD(popper->popped), after;
+	int err;
+
+	STORE(popper->upto, before + 40);
+	err = peek_batch(popper->fd, out, &count);
+	STORE(popper->upto, 0);
+	while (LOAD(popper->busy))
+		;
+	after = LOAD(popper->popped);
+	*ok = (!err || ASSERT_EQ(err, -EBUSY, "peek")) &&
+	      assert_moment(type, out, count, err, before, after);
+	return after - before;
+}
+
+/* One moment's contents, of more than is copied in one go. */
+static void much_at_one_moment(enum bpf_map_type type)
+{
+	struct popper popper = {};
+	char *values, *out;
+	__u32 count, i;
+	bool ok = true;
+
+	if (!two_cpus())
+		return;
+	popper.fd = create(type, MUCH_SIZE, MUCH_NR);
+	values = calloc(MUCH_NR, MUCH_SIZE);
+	out = calloc(MUCH_NR, MUCH_SIZE);
+	for (i = 0; i < MUCH_NR; i++) {
+		*(__u32 *)(values + (size_t)i * MUCH_SIZE) = i;
+		*(__u32 *)(values + (size_t)(i + 1) * MUCH_SIZE - 4) = i;
+	}
+	count = MUCH_NR;
+	ASSERT_OK(push_batch(popper.fd, values, &count, BPF_ANY, 0), "push");
+	count = MUCH_NR;
+	ASSERT_OK(peek_batch(popper.fd, out, &count), "peek undisturbed");
+	ASSERT_EQ(count, MUCH_NR, "peeked");
+	if (!assert_moment(type, out, count, 0, 0, 0) ||
+	    !ASSERT_OK(pthread_create(&popper.thread, NULL, pop_while_others_look, &popper),
+		       "thread"))
+		goto close;
+	/* After the last time it still is more than 4 MiB. */
+	for (i = 0; ok && i < 20; )
+		i += look(type, &popper, out, &ok) > 0;
+	STORE(popper.stop, true);
+	pthread_join(popper.thread, NULL);
+close:
+	free(values);
+	free(out);
+	close(popper.fd);
+}
+
 /* --- how others see it ------------------------------------------------------- */
 
 static void fdinfo_entries(enum bpf_map_type type)
@@ -468,6 +705,25 @@ static void bpftool_dump(enum bpf_map_type type)
 	close(fd);
 }
 
+/* As ever, these types take no BTF: a dump has nothing but bytes to show. */
+static void no_btf(enum bpf_map_type type)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts);
+	struct btf *btf = btf__new_empty();
+	int id;
+
+	if (!ASSERT_OK_PTR(btf, "BTF"))
+		return;
+	id = btf__add_int(btf, "unsigned int", 4, 0);
+	if (!ASSERT_GT(id, 0, "type") || !ASSERT_OK(btf__load_into_kernel(btf), "load BTF"))
+		goto free;
+	opts.btf_fd = btf__fd(btf);
+	opts.btf_value_type_id = id;
+	ASSERT_EQ(bpf_map_create(type, "with_btf", 0, 4, 1, &opts), -EINVAL, "create");
+free:
+	btf__free(btf);
+}
+
 #define CASE(name) { #name, name }
 
 static const struct {
@@ -484,8 +740,11 @@ static const struct {
 	CASE(push_from_partly_mapped),
 	CASE(count_read_only),
 	CASE(killed),
+	CASE(beside_singles),
+	CASE(much_at_one_moment),
 	CASE(fdinfo_entries),
 	CASE(bpftool_dump),
+	CASE(no_btf),
 };
 
 static void check_type(const char *type_name, enum bpf_map_type type)
