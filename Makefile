@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Each command calls one script; see README.md.
-.PHONY: run shell test stress bench check series clean
+# Each command calls one script; "make help" lists them, README.md says more.
+.PHONY: run shell test stress bench check series clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -8,15 +8,12 @@ run:
 shell:
 	@scripts/run -i
 
-# CONFIG=base or CONFIG=debug: one of the two only
 test:
 	@scripts/test $(CONFIG)
 
-# SECONDS=n: of each load, 60 by default
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
 
-# ROUNDS=n: boots of each kernel
 bench:
 	@scripts/bench $(if $(ROUNDS),-n $(ROUNDS))
 
@@ -28,3 +25,21 @@ series:
 
 clean:
 	rm -rf build
+
+## make run              build all that is missing, boot it in QEMU, give a tour
+## make run CMD='...'    run a shell command in the guest instead
+## make shell            an interactive shell in the guest
+## make test             all tests on all kernels
+##      CONFIG=base      on one of base, stock, debug
+## make stress           the ring buffers' stress tests
+##      SECONDS=n        for so long each, 60 by default
+## make bench            stock against new; build/bench/report.md
+##      ROUNDS=n         so many boots of each kernel
+## make check            hygiene of the series, its files and its documentation
+## make series           write the whole files into the patches that create them
+## make clean            remove build/
+##
+## KERNEL_TARBALL=FILE takes that kernel instead of fetching one. Each command is a
+## program in scripts/, whose -h says more. Logs are in build/logs.
+help:
+	@sed -n 's/^## \?//p' Makefile

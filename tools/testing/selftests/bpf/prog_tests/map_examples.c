@@ -14,8 +14,6 @@
 #include "map_examples_stack_trace.skel.h"
 #include "map_examples_cpumap.skel.h"
 
-#define DEPTH 127
-
 /* doc: create-queue */
 static int create_queue(void)
 {

@@ -16,6 +16,8 @@ struct command {
 };
 
 /* doc: sample */
+#define DEPTH 127
+
 struct sample {
 	__u32 tgid;
 	__s32 user;	/* ids of stacks, or negative errors */

@@ -4,8 +4,6 @@
 #include <bpf/bpf_helpers.h>
 #include "map_examples.h"
 
-#define DEPTH 127
-
 /* doc: profile */
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
