@@ -60,10 +60,10 @@ need_room()
 case $PROJECT in
 *[[:space:]]*) die "the project's path must not contain white space: $PROJECT";;
 esac
-mkdir -p "$BUILD" "$LOGS" 2>/dev/null || die "cannot write to $BUILD"
+mkdir -p "$BUILD" "$LOGS" 2>/dev/null && [ -w "$BUILD" ] || die "cannot write to $BUILD"
 
 # step NAME WHAT COMMAND...: run a long command with its output in a log, show that it
-# moves, and end with the log's last lines and the command to repeat when it fails
+# moves, and end with the log's last lines and the command to repeat when it fails, then $HINT
 step()
 {
 	local log=$LOGS/$1.log what=$2 start=$SECONDS pid rc=0
@@ -83,6 +83,7 @@ step()
 		say "FAILED with status $rc: $what"
 		say "log: $log"
 		say "to repeat: ${REPEAT:-$0 ${ARGS:-}}"
+		[ -z "${HINT:-}" ] || say "${0##*/}: $HINT"
 		exit "$rc"
 	fi
 	say "  done in $((SECONDS - start)) s"
