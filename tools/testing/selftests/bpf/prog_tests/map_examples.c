@@ -115,9 +115,10 @@ static bool dropped(const unsigned long *overwrite_pos, unsigned long *pos)
 	return true;
 }
 
+typedef void (*record_fn)(void *ctx, const void *data, __u32 len);
+
 /* The records that are there now, from the oldest on. */
-static void for_each_newest(const struct newest *n,
-			    void (*handle)(void *ctx, const void *data, __u32 len), void *ctx)
+static void for_each_newest(const struct newest *n, record_fn handle, void *ctx)
 {
 	unsigned long *overwrite_pos = n->producer_pos + 2, pos, end;
 	__u32 len, copied, *hdr;
@@ -241,11 +242,11 @@ static long long cpu_counter(int map_fd, __u32 cpu, const char *name)
 	while (value < 0 && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, "cpu:", 4) || strtoul(line + 4, NULL, 10) != cpu)
 			continue;
-		strtok(line + 4, " \t\n");	/* the CPU, then names and numbers in turns */
+		strtok(line + 4, "\t ");		/* the CPU, then names and numbers in turns */
 		do {
-			token = strtok(NULL, " \n");
+			token = strtok(NULL, "\n ");
 			found = token && !strcmp(token, name);
-			token = strtok(NULL, " \n");
+			token = strtok(NULL, "\n ");
 			if (found && token)
 				value = strtoll(token, NULL, 10);
 		} while (token && !found);
@@ -319,7 +320,7 @@ static void look_for_pid(__u32 pid)
 	found += pid == wanted;
 }
 
-static void queue(void)
+static void tasks_that_ended(void)
 {
 	struct map_examples_queue *skel;
 	int fd = create_queue();
@@ -506,13 +507,13 @@ static void callers(void)
 static void cpus(void)
 {
 	enum { NR_PACKETS = 64 };
-	struct map_examples_cpumap *skel;
 	LIBBPF_OPTS(bpf_test_run_opts, run,
 		    .data_in = &pkt_v4,
 		    .data_size_in = sizeof(pkt_v4),
 		    .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
 		    .repeat = NR_PACKETS,
 		    );
+	struct map_examples_cpumap *skel;
 	__u32 last = libbpf_num_possible_cpus() - 1;
 	long long enqueued;
 	__u64 end;
@@ -575,7 +576,7 @@ out:
 void test_map_examples(void)
 {
 	if (test__start_subtest("queue"))
-		queue();
+		tasks_that_ended();
 	if (test__start_subtest("events"))
 		events();
 	if (test__start_subtest("newest_events"))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* An example of Documentation/bpf/map_cpumap.rst: packets go to several CPUs, and are filtered there. */
+/* An example of Documentation/bpf/map_cpumap.rst: packets go to other CPUs, filtered there. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
