@@ -118,7 +118,7 @@ static bool dropped(const unsigned long *overwrite_pos, unsigned long *pos)
 typedef void (*record_fn)(void *ctx, const void *data, __u32 len);
 
 /* The records that are there now, from the oldest on. */
-static void for_each_newest(const struct newest *n, record_fn handle, void *ctx)
+static void read_newest(const struct newest *n, record_fn handle, void *ctx)
 {
 	unsigned long *overwrite_pos = n->producer_pos + 2, pos, end;
 	__u32 len, copied, *hdr;
@@ -242,7 +242,7 @@ static long long cpu_counter(int map_fd, __u32 cpu, const char *name)
 	while (value < 0 && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, "cpu:", 4) || strtoul(line + 4, NULL, 10) != cpu)
 			continue;
-		strtok(line + 4, "\t ");		/* the CPU, then names and numbers in turns */
+		strtok(line + 4, "\t ");		/* the CPU, then names with numbers */
 		do {
 			token = strtok(NULL, "\n ");
 			found = token && !strcmp(token, name);
@@ -394,7 +394,7 @@ static void newest_events(void)
 			usleep(1);
 		found = 0;
 		wanted = syscall(SYS_gettid);
-		for_each_newest(&n, look_for_event, NULL);
+		read_newest(&n, look_for_event, NULL);
 		ASSERT_GE(found, 1, "switches of this task");
 		ASSERT_GT(*(volatile unsigned long *)(n.producer_pos + 2), 0, "overwrite_pos");
 		munmap(n.producer_pos, n.data - (char *)n.producer_pos + 2 * n.size);
