@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <linux/perf_event.h>
+#include <bpf/btf.h>
 #include "test_progs.h"
 #include "network_helpers.h"
 #include "progs/map_examples.h"
