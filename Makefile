@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Each command calls one script; see README.md.
-.PHONY: run shell test stress bench check series rebase deb clean
+# Each command calls one script; "make help" lists them, README.md says more.
+.PHONY: run shell test stress bench check series rebase deb clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -8,15 +8,12 @@ run:
 shell:
 	@scripts/run -i
 
-# CONFIG=base, stock, debug or rt: that one only
 test:
 	@scripts/test $(CONFIG)
 
-# SECONDS=n: of each load, 60 by default
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
 
-# ROUNDS=n: boots of each kernel
 bench:
 	@scripts/bench $(if $(ROUNDS),-n $(ROUNDS))
 
@@ -26,13 +23,33 @@ check:
 series:
 	@scripts/series
 
-# KERNEL=6.12.N, or a tarball
 rebase:
 	@scripts/rebase $(if $(ACCEPT),--accept) $(KERNEL)
 
-# KCONFIG=file: a kernel's configuration, by default the running kernel's
 deb:
 	@scripts/deb $(KCONFIG)
 
 clean:
 	rm -rf build
+
+## make run              build all that is missing, boot it in QEMU, give a tour
+## make run CMD='...'    run a shell command in the guest instead
+## make shell            an interactive shell in the guest
+## make test             all tests on all kernels
+##      CONFIG=base      on one of base, stock, debug, rt
+## make stress           the ring buffers' stress tests
+##      SECONDS=n        for so long each, 60 by default
+## make bench            stock against new; build/bench/report.md
+##      ROUNDS=n         so many boots of each kernel
+## make check            hygiene of the series, its files and its documentation
+## make series           write the whole files into the patches that create them
+## make rebase           carry the series to another kernel
+##      KERNEL=6.12.N    this one, or a tarball; ACCEPT=1: the old files that changed were looked at
+## make deb              Debian packages of the patched kernel
+##      KCONFIG=FILE     with this configuration, by default the running kernel's
+## make clean            remove build/
+##
+## KERNEL_TARBALL=FILE takes that kernel instead of fetching one. Each command is a
+## program in scripts/, whose -h says more. Logs are in build/logs.
+help:
+	@sed -n 's/^## \?//p' Makefile

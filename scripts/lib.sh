@@ -17,13 +17,6 @@ CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bpf-maps
 # The files that the series replaces, and where it moves them.
 STOCK_FILES="queue_stack_maps.c ringbuf.c stackmap.c cpumap.c"
 
-case $PROJECT in
-*[[:space:]]*)
-	echo "the project's path must not contain white space: $PROJECT" >&2
-	exit 1;;
-esac
-mkdir -p "$BUILD" "$LOGS"
-
 say()
 {
 	printf '%s\n' "$*" >&2
@@ -34,6 +27,17 @@ die()
 	say "${0##*/}: $*"
 	exit 1
 }
+
+# usage [STATUS]: the comment at the top of the script that was called
+usage()
+{
+	sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit "${1:-2}"
+}
+
+case ${1-} in
+-h|--help) usage 0;;
+esac
 
 # have_room DIR MIB: DIR can be made and written, and has room for MIB more
 have_room()
@@ -47,8 +51,19 @@ have_room()
 	[ "$avail" -ge "$2" ]
 }
 
+# need_room MIB: the build folder has room for that much more
+need_room()
+{
+	have_room "$BUILD" "$1" || die "$BUILD needs $1 MiB of free space"
+}
+
+case $PROJECT in
+*[[:space:]]*) die "the project's path must not contain white space: $PROJECT";;
+esac
+mkdir -p "$BUILD" "$LOGS" 2>/dev/null && [ -w "$BUILD" ] || die "cannot write to $BUILD"
+
 # step NAME WHAT COMMAND...: run a long command with its output in a log, show that it
-# moves, and end with the log's last lines and the command to repeat when it fails
+# moves, and end with the log's last lines and the command to repeat when it fails, then $HINT
 step()
 {
 	local log=$LOGS/$1.log what=$2 start=$SECONDS pid rc=0
@@ -68,6 +83,7 @@ step()
 		say "FAILED with status $rc: $what"
 		say "log: $log"
 		say "to repeat: ${REPEAT:-$0 ${ARGS:-}}"
+		[ -z "${HINT:-}" ] || say "${0##*/}: $HINT"
 		exit "$rc"
 	fi
 	say "  done in $((SECONDS - start)) s"
