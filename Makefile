@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; see README.md.
-.PHONY: run shell test stress bench check series clean
+.PHONY: run shell test mutate stress bench check series clean
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -11,6 +11,10 @@ shell:
 # CONFIG=base or CONFIG=debug: one of the two only
 test:
 	@scripts/test $(CONFIG)
+
+# NAME=...: these faults only
+mutate:
+	@scripts/mutate $(NAME)
 
 # SECONDS=n: of each load, 60 by default
 stress:
