@@ -195,6 +195,8 @@ static void create_overflowing_sizes(void)
 		{ 1000, 4294968 * 100 }, { 8, 1U << 30 }, { 32, 1U << 27, BPF_F_STACK_BUILD_ID },
 		{ 4064, (1U << 20) + 1, BPF_F_STACK_BUILD_ID },
 		{ 4064, 1U << 31, BPF_F_STACK_BUILD_ID },
+		/* Entries of 4080 bytes: little more than 4 GiB, all of them. */
+		{ 4064, 1052689, BPF_F_STACK_BUILD_ID },
 	};
 	int i;
 
