@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; "make help" lists them, README.md says more.
-.PHONY: run shell test stress bench check series rebase deb clean help
+.PHONY: run shell test mutate stress bench check series rebase deb clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -10,6 +10,9 @@ shell:
 
 test:
 	@scripts/test $(CONFIG)
+
+mutate:
+	@scripts/mutate $(NAME)
 
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
@@ -37,6 +40,8 @@ clean:
 ## make shell            an interactive shell in the guest
 ## make test             all tests on all kernels
 ##      CONFIG=base      on one of base, stock, debug, rt
+## make mutate           break the maps in one place at a time: a test must see each
+##      NAME=...         these faults only
 ## make stress           the ring buffers' stress tests
 ##      SECONDS=n        for so long each, 60 by default
 ## make bench            stock against new; build/bench/report.md

@@ -8,7 +8,7 @@
 static int failures, tests, bad_tests;
 static const char *test_name = "start", *filter = "";
 static double time_scale;
-static bool exhaustive;
+static bool exhaustive, stop_at_failure;
 static u64 seed = 1;
 
 static void __printf(1, 2) note(const char *fmt, ...)
@@ -54,6 +54,8 @@ static void end(void)
 	}
 	printf("%s %d - %s\n", failures ? "not ok" : "ok", tests, test_name);
 	fflush(stdout);
+	if (failures && stop_at_failure)
+		exit(1);
 }
 
 static void hang(int sig)
@@ -78,13 +80,13 @@ static u32 rnd(u64 *state, u32 below)
 	return (*state >> 16) % below;
 }
 
-/* -t, -s, -f and -x; how many seconds to take in all. */
+/* -t, -s, -f, -x and -e; how many seconds to take in all. */
 static double options(int argc, char **argv)
 {
 	double seconds = 10;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:s:f:x")) != -1) {
+	while ((opt = getopt(argc, argv, "t:s:f:xe")) != -1) {
 		if (opt == 't') {
 			seconds = atof(optarg);
 		} else if (opt == 's') {
@@ -93,8 +95,10 @@ static double options(int argc, char **argv)
 			filter = optarg;
 		} else if (opt == 'x') {
 			exhaustive = true;
+		} else if (opt == 'e') {
+			stop_at_failure = true;
 		} else {
-			fprintf(stderr, "usage: %s [-t seconds] [-s seed] [-f name] [-x]\n",
+			fprintf(stderr, "usage: %s [-t seconds] [-s seed] [-f name] [-x] [-e]\n",
 				argv[0]);
 			exit(2);
 		}

@@ -180,6 +180,13 @@ static void interrupted(int which)
 
 static void stress_irq(void)
 {
+#ifndef STOCK
+	struct bpf_queue_stack *qs = to_queue_stack(stress.map);
+
+	/* It could only be refused. */
+	check(atomic_read(&qs->in.lock.owner) != shim_cpu + 1 &&
+	      atomic_read(&qs->out.lock.owner) != shim_cpu + 1, "interrupted with a lock");
+#endif
 	interrupted(0);
 }
 

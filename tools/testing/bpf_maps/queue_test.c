@@ -2,9 +2,10 @@
 /*
  * Tests of kernel/bpf/queue_stack_maps.c as part of a program; see shim.h.
  *
- *   queue_test [-t seconds in all] [-s seed] [-f part of a test's name] [-x]
+ *   queue_test [-t seconds in all] [-s seed] [-f part of a test's name] [-x] [-e]
  *
- * -x interrupts after all instructions in all cases, not only as many as there is time for.
+ * -x interrupts after all instructions in all cases, not only as many as there is time for. -e ends
+ * with the first test that fails.
  *
  * One thread against a model; one thread that is interrupted after each single instruction, and
  * threads that start together, whose histories must be linearizable; threads that wait for each
@@ -576,6 +577,10 @@ int main(int argc, char **argv)
 	STRESS(each, "stack, BPF_EXIST, 4 threads", .stack = true, .capacity = 3, .size = 24,
 	       .threads = 4, .flags = BPF_EXIST);
 
+	if (begin("maps give back their memory")) {
+		check(!shim_areas_live, "%ld areas", shim_areas_live);
+		end();
+	}
 	printf("1..%d\n", tests);
 	return bad_tests ? 1 : 0;
 }

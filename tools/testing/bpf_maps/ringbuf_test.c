@@ -2,9 +2,10 @@
 /*
  * Tests of kernel/bpf/ringbuf.c as part of a program; see shim.h.
  *
- *   ringbuf_test [-t seconds in all] [-s seed] [-f part of a test's name] [-x]
+ *   ringbuf_test [-t seconds in all] [-s seed] [-f part of a test's name] [-x] [-e]
  *
- * -x interrupts after all instructions in all cases, not only as many as there is time for.
+ * -x interrupts after all instructions in all cases, not only as many as there is time for. -e ends
+ * with the first test that fails.
  *
  * Three kinds: one thread against a model, where everything is exact; one thread that is
  * interrupted after each single instruction; and producers in threads, interrupted at random
@@ -122,7 +123,8 @@ static void ring_free(struct ring *ring)
 	munmap(ring->prod, PAGE_SIZE + 2 * ring->size);
 #endif
 	ring->map->ops->map_free(ring->map);
-	check(!shim_pages_live && !shim_vms, "%ld pages left", shim_pages_live);
+	check(!shim_pages_live && !shim_vms && !shim_areas_live, "%ld pages, %ld areas left",
+	      shim_pages_live, shim_areas_live);
 }
 
 /* As if the ring had been in use for long. */

@@ -403,9 +403,12 @@ static inline void raw_spin_unlock(raw_spinlock_t *lock)
 	local_irq_save(flags);							\
 	raw_spin_trylock(l) ? true : ({ local_irq_restore(flags); false; });	\
 })
-#define spin_lock_irqsave	raw_spin_lock_irqsave
-#define spin_unlock_irqrestore	raw_spin_unlock_irqrestore
-#define spin_trylock_irqsave	raw_spin_trylock_irqsave
+/* On PREEMPT_RT these sleep: not for what programs call. */
+#define spin_lock(l)							\
+	((void)(l), shim_die("a lock that sleeps on PREEMPT_RT"))
+#define spin_unlock(l)		((void)(l))
+#define spin_lock_irqsave(l, flags) spin_lock(l)
+#define spin_unlock_irqrestore(l, flags) spin_unlock(l)
 
 /* Memory */
 
@@ -697,16 +700,22 @@ static inline u32 bpf_map_attr_numa_node(const union bpf_attr *attr)
 	return attr->map_flags & BPF_F_NUMA_NODE ? attr->numa_node : NUMA_NO_NODE;
 }
 
+static long shim_areas_live;
+
 static inline void *bpf_map_area_alloc(u64 size, int node)
 {
 	u64 bytes = round_up(size, (u64)64);
 	void *p = bytes < size ? NULL : aligned_alloc(64, bytes);
 
-	return p ? memset(p, 0, bytes) : NULL;
+	if (!p)
+		return NULL;
+	shim_areas_live++;
+	return memset(p, 0, bytes);
 }
 
 static inline void bpf_map_area_free(void *p)
 {
+	shim_areas_live -= !!p;
 	free(p);
 }
 

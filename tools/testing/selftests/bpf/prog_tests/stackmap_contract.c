@@ -195,6 +195,8 @@ static void create_overflowing_sizes(void)
 		{ 1000, 4294968 * 100 }, { 8, 1U << 30 }, { 32, 1U << 27, BPF_F_STACK_BUILD_ID },
 		{ 4064, (1U << 20) + 1, BPF_F_STACK_BUILD_ID },
 		{ 4064, 1U << 31, BPF_F_STACK_BUILD_ID },
+		/* Entries of 4080 bytes: little more than 4 GiB, all of them. */
+		{ 4064, 1052689, BPF_F_STACK_BUILD_ID },
 	};
 	int i;
 
@@ -2127,6 +2129,51 @@ static void build_id_paged_out_sleepable(void)
 	teardown();
 }
 
+/*
+ * Whoever waits for the file waits without the mmap lock, which who reads files may want. Seen on
+ * stock 6.12.117: all of the reads are under the lock.
+ */
+static void build_id_read_without_lock(void)
+{
+	char path[] = "stackmap_paged_out.XXXXXX";
+	__u8 id[BPF_BUILD_ID_SIZE];
+	void *mem = NULL;
+	int fd = -1;
+	__u64 ip;
+
+	if (!open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
+		goto out;
+	bpf_program__set_autoload(skel->progs.at_kernel_read, true);
+	fd = mkstemp(path);
+	if (!ASSERT_OK_FD(fd, "create file") || !write_elf(fd, 1, 20, 4) ||
+	    !load_with(skel->progs.copy_at_sleepable_uprobe) ||
+	    !attach_uprobe(skel->progs.copy_at_sleepable_uprobe))
+		goto out;
+	mem = map_file(fd, NULL, 4, 0);
+	if (!mem || !page_out(fd, mem, 4))
+		goto out;
+	make_id(id, 1, 20);
+	ip = (__u64)mem + 0x3456;
+	req->what = STACK;
+	req->size = 8 * IDS_SIZE;
+	req->flags = USER | BPF_F_USER_BUILD_ID;
+	skel->bss->nest = true;
+	ASSERT_EQ(ask_by_call(forge(chain, &ip, 1)), 2 * IDS_SIZE, "length");
+	skel->bss->nest = false;
+	memcpy(value, req->buf, 8 * IDS_SIZE);
+	ASSERT_TRUE(is_resolved(frames_read() + 1, id, 0x3456), "second frame");
+	ASSERT_GT(skel->bss->reads, 0, "reads of files");
+	ASSERT_EQ(skel->bss->reads_locked, 0, "reads with the mmap lock held");
+out:
+	if (mem)
+		munmap(mem, 4 * 4096);
+	if (fd >= 0) {
+		close(fd);
+		unlink(path);
+	}
+	teardown();
+}
+
 /* More files to read than one call remembers mappings. */
 static void build_id_many_paged_out(void)
 {
@@ -2339,6 +2386,36 @@ static void event_with_callchain_ids(void)
 		ASSERT_EQ(value[kernel - 1], 0, "what is behind them");
 	}
 	assert_fdinfo(map, 4, 0);
+out:
+	close_event();
+	teardown();
+}
+
+/*
+ * CVE-2025-68378: a sample with more frames than a value has room for. What has no room does not
+ * count: stacks that differ only there are the same.
+ */
+static void event_deeper_than_map(void)
+{
+	int event, depth;
+	long id = NO_RET;
+
+	if (!setup_event_sized(2 * 8))
+		goto out;
+	event = open_event(PERF_SAMPLE_CALLCHAIN, false, false);
+	if (event < 0)
+		goto out;
+	ask_event(0, STACKID, USER | 1);
+	for (depth = DEPTH; depth < 100; depth += 10) {
+		fault(event, forge_stack(chain, 5, depth));
+		if (!ASSERT_GE(req[0].ret, 0, "id"))
+			break;
+		if (id == NO_RET)
+			id = req[0].ret;
+		ASSERT_EQ(req[0].ret, id, "id of the same frames");
+	}
+	assert_reads(id, 5, DEPTH, 0);
+	assert_fdinfo(map, 1, 0);
 out:
 	close_event();
 	teardown();
@@ -2632,10 +2709,12 @@ static const struct {
 	{ "build_id_mmap_lock_taken_sleepable", build_id_mmap_lock_taken_sleepable },
 	{ "build_id_paged_out_atomic", build_id_paged_out_atomic },
 	{ "build_id_paged_out_sleepable", build_id_paged_out_sleepable },
+	{ "build_id_read_without_lock", build_id_read_without_lock },
 	{ "build_id_many_paged_out", build_id_many_paged_out },
 	{ "event_with_callchain", event_with_callchain },
 	{ "event_task_stack_keeps_callchain", event_task_stack_keeps_callchain },
 	{ "event_with_callchain_ids", event_with_callchain_ids },
+	{ "event_deeper_than_map", event_deeper_than_map },
 	{ "event_skips_past_limit", event_skips_past_limit },
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_without_user_frames", event_without_user_frames },

@@ -337,13 +337,18 @@ static inline void fault(int event, const struct frame *fp)
 	munmap(page, 4096);
 }
 
-static inline bool setup_event(void)
+static inline bool setup_event_sized(__u32 value_size)
 {
-	if (!open_sized(16, 127 * 8, 0))
+	if (!open_sized(16, value_size, 0))
 		return false;
 	bpf_program__set_autoload(skel->progs.at_event, true);
 	bpf_program__set_autoattach(skel->progs.at_event, false);
 	return load_skel();
+}
+
+static inline bool setup_event(void)
+{
+	return setup_event_sized(127 * 8);
 }
 
 #endif

@@ -200,6 +200,40 @@ static void at_kprobe(const char *name)
 }
 
 /*
+ * 557c0c6e7df8: where the page allocator holds the lock of its zone. Nothing is allocated for a
+ * stack, so nobody waits for that.
+ */
+static void in_allocator(void)
+{
+	const size_t size = 4 << 20;
+	struct bpf_link *link;
+	void *mem;
+	int i;
+
+	if (!open_skel(1024))
+		return;
+	bpf_program__set_autoload(skel->progs.at_kprobe, true);
+	if (!load_skel())
+		goto out;
+	link = bpf_program__attach_kprobe(skel->progs.at_kprobe, false, "__mod_zone_page_state");
+	if (!ASSERT_OK_PTR(link, "attach kprobe"))
+		goto out;
+	skel->bss->in_system_call = true;
+	for (i = 0; i < 20; i++) {
+		mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		munmap(mem, size);
+	}
+	skel->bss->in_system_call = false;
+	bpf_link__destroy(link);
+	assert_nested(100);
+	ASSERT_EQ(skel->bss->refused, 0, "stacks refused");
+	assert_sound();
+out:
+	teardown();
+}
+
+/*
  * On the other CPU: stacks that come and go in the same map, and the lock of the address space
  * held for writing now and then.
  */
@@ -388,6 +422,8 @@ void serial_test_stackmap_reentry(void)
 		at_kprobe("perf_callchain_user");
 	if (test__start_subtest("kprobe_put_kept_callchain_entry") && can_forge())
 		at_kprobe("put_kept_callchain_entry");
+	if (test__start_subtest("kprobe_in_allocator") && can_forge())
+		in_allocator();
 	if (test__start_subtest("contention_end") && can_forge() && two_cpus())
 		at_contention_end();
 	if (test__start_subtest("every_instruction") && can_forge())

@@ -10,6 +10,7 @@
 #include "cpumap_redirect.h"
 
 #define ETH_P_IP 0x0800
+#define RF_NO_DIRECT 1		/* BPF_RI_F_RF_NO_DIRECT */
 #define TCX_NEXT -1
 #define TCX_DROP 2
 
@@ -48,6 +49,7 @@ __u64 strange_md, strange_packets;	/* that the second was given */
 __u64 received, forwarded;		/* by the socket, by the device behind V_DEV */
 __u64 disorder;				/* packets or segments not in the order they were sent in */
 __u64 exceptions;			/* traced with the right device */
+__u64 returned, returned_direct;	/* frames that a flush has dropped */
 __u32 seen[MAX_SEQ];			/* times that a packet was received or forwarded */
 __u64 ip_packets, largest;		/* behind GRO */
 __u32 next_seq[MAX_FLOWS];		/* of each flow of segments */
@@ -253,5 +255,17 @@ int BPF_PROG(at_exception, const struct net_device *dev, const struct bpf_prog *
 {
 	if (dev && dev->ifindex == rx_ifindex)
 		add(&exceptions, 1);
+	return 0;
+}
+
+/* Whether a frame's page may go to the cache of the NAPI that received it, as if this was that. */
+SEC("fentry/xdp_return_frame_rx_napi")
+int BPF_PROG(at_return)
+{
+	struct bpf_net_context *ctx_of_task = bpf_get_current_task_btf()->bpf_net_context;
+
+	add(&returned, 1);
+	if (!ctx_of_task || !(ctx_of_task->ri.kern_flags & RF_NO_DIRECT))
+		add(&returned_direct, 1);
 	return 0;
 }

@@ -24,6 +24,7 @@ bool nest;
 struct stack_request nested;		/* what a program inside of another one's helper does */
 __u64 fault_addr;		/* where the event is wanted */
 int other_pid;			/* whose stack OTHER_STACK takes */
+__u64 reads, reads_locked;	/* of files, by our helper; with the mmap lock held */
 bool hold, held, held_in_vain;	/* a program that waits at its place */
 
 struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
@@ -190,6 +191,17 @@ SEC("?fexit/get_perf_callchain")
 int BPF_PROG(after_giving_away)
 {
 	return take_nested(ctx);
+}
+
+SEC("?fentry/__kernel_read")
+int BPF_PROG(at_kernel_read)
+{
+	if (bpf_get_current_pid_tgid() >> 32 == other_pid && nest) {
+		reads++;
+		if (bpf_get_current_task_btf()->mm->mmap_lock.count.counter)
+			reads_locked++;
+	}
+	return 0;
 }
 
 /* Called with the mmap lock held for writing. */
