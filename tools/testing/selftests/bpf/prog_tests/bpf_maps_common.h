@@ -148,6 +148,14 @@ static inline bool for_each_text(void (*visit)(const char *symbol, __u64 start, 
 	return true;
 }
 
+/* Where a kernel with its checkers is slow: INSTRUCTIONS_STRIDE=n looks at every nth byte only. */
+static inline int instructions_stride(void)
+{
+	const char *stride = getenv("INSTRUCTIONS_STRIDE");
+
+	return stride && atoi(stride) > 0 ? atoi(stride) : 1;
+}
+
 #define NR_BREAKPOINTS 4
 
 /*

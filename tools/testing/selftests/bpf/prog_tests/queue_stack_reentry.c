@@ -161,8 +161,8 @@ static void add_probe(int events_fd, __u64 offset)
 
 static bool add_probes(void)
 {
+	int fd, stride = instructions_stride();
 	__u64 offset;
-	int fd;
 
 	if (insns.count)
 		return true;
@@ -171,7 +171,7 @@ static bool add_probes(void)
 	fd = open(KPROBE_EVENTS, O_WRONLY | O_APPEND);
 	if (!ASSERT_OK_FD(fd, "open kprobe events"))
 		return false;
-	for (offset = 0; offset < insns.end - insns.start; offset++)
+	for (offset = 0; offset < insns.end - insns.start; offset += stride)
 		if (insns.count < ARRAY_SIZE(insns.addrs))
 			add_probe(fd, offset);
 	close(fd);

@@ -496,7 +496,7 @@ static bool hits_known;	/* elsewhere no instruction begins, or none that was use
 
 static void add_places(const char *symbol, __u64 start, __u64 end)
 {
-	for (; start < end && nr_places < ARRAY_SIZE(places); start++) {
+	for (; start < end && nr_places < ARRAY_SIZE(places); start += instructions_stride()) {
 		places[nr_places].addr = start;
 		places[nr_places++].slow = strstr(symbol, "slow") ||
 					   strstr(symbol, "overwrite") || strstr(symbol, "__");
