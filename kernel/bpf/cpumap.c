@@ -894,12 +894,13 @@ static void cpu_map_show_fdinfo(const struct bpf_map *map, struct seq_file *m)
 		for (i = CPU_MAP_ENQUEUED; i <= CPU_MAP_DROPPED; i++)
 			sums[i] = cpu_map_sum(counters, i);
 
+		/* What is in the ring is counted a moment later than it can be taken out. */
+		sums[CPU_MAP_ENQUEUED] = max(sums[CPU_MAP_ENQUEUED], left);
+
 		seq_printf(m, "cpu:\t%u", key);
 		for (i = 0; i < CPU_MAP_NR_COUNTERS; i++)
 			seq_printf(m, " %s %llu", cpu_map_counter_names[i], sums[i]);
-		/* What is in the ring is counted a moment later than it can be taken out. */
-		seq_printf(m, " queued %llu\n", sums[CPU_MAP_ENQUEUED] -
-			   min(left, sums[CPU_MAP_ENQUEUED]));
+		seq_printf(m, " queued %llu\n", sums[CPU_MAP_ENQUEUED] - left);
 	}
 }
 
