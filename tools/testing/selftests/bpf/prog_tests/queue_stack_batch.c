@@ -244,7 +244,7 @@ static void pop_faults(int fd, void *buffer)
 	ASSERT_EQ(count, 0, "peeked");
 }
 
-/* Seen on stock 6.12.117: the value is gone after the first -EFAULT. */
+/* Seen on stock 6.12.117: each single pop that fails with -EFAULT takes a value with it. */
 static void bad_buffer(enum bpf_map_type type)
 {
 	int fd = create(type, sizeof(__u32), 5);
