@@ -224,8 +224,9 @@ remove_values(struct bpf_queue_stack *qs, u32 n, enum queue_stack_type type)
 static void queue_stack_notify(struct irq_work *work)
 {
 	struct bpf_queue_stack *qs = container_of(work, struct bpf_queue_stack, work);
+	__poll_t events = (__force __poll_t)atomic_xchg(&qs->events, 0);
 
-	__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(atomic_xchg(&qs->events, 0)));
+	__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(events));
 }
 
 static void queue_stack_wake(struct bpf_queue_stack *qs, __poll_t events)
