@@ -25,6 +25,7 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/threads.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <net/xdp.h>
@@ -99,7 +100,7 @@ static void destroy(void *data)
 
 	/* A cpumap's entries hold references while they go away. */
 	while (atomic64_read(&map->refcnt) > 1)
-		msleep(1);
+		msleep(20);
 	map->ops->map_free(map);
 }
 
@@ -689,7 +690,9 @@ static void ringbuf_create(struct kunit *test)
 
 static void ringbuf_create_overwrite(struct kunit *test)
 {
-	static const struct creation creation = { { 0, 0, PAGE_SIZE, BPF_F_RB_OVERWRITE }, -EINVAL };
+	static const struct creation creation = {
+		{ 0, 0, PAGE_SIZE, BPF_F_RB_OVERWRITE }, -EINVAL
+	};
 
 	check_creations(test, &ringbuf_types[1], &creation, 1);
 	if (IS_ENABLED(CONFIG_BPF_STOCK_MAPS))
@@ -1220,7 +1223,7 @@ static const struct type cpumap_type = { BPF_MAP_TYPE_CPUMAP, &cpu_map_ops, "cpu
 
 static struct bpf_map *make_cpumap(struct kunit *test)
 {
-	return make(test, &cpumap_type, (struct shape){ 4, 8, NR_CPUS });
+	return make(test, &cpumap_type, (struct shape){ 4, 8, CONFIG_NR_CPUS });
 }
 
 static long set_entry(struct bpf_map *map, u32 cpu, u32 qsize, u64 flags)
@@ -1234,12 +1237,12 @@ static void cpumap_create(struct kunit *test)
 {
 	static const struct creation creations[] = {
 		{ { 4, 4, 1 }, 0 },
-		{ { 4, 8, NR_CPUS, BPF_F_NUMA_NODE }, 0 },
+		{ { 4, 8, CONFIG_NR_CPUS, BPF_F_NUMA_NODE }, 0 },
 		{ { 8, 4, 1 }, -EINVAL },
 		{ { 4, 6, 1 }, -EINVAL },
 		{ { 4, 4, 0 }, -EINVAL },
 		{ { 4, 4, 1, BPF_F_RDONLY }, -EINVAL },
-		{ { 4, 4, NR_CPUS + 1 }, -E2BIG },
+		{ { 4, 4, CONFIG_NR_CPUS + 1 }, -E2BIG },
 	};
 
 	check_creations(test, &cpumap_type, creations, ARRAY_SIZE(creations));
@@ -1281,13 +1284,13 @@ static void cpumap_update_errors(struct kunit *test)
 {
 	struct bpf_cpumap_val value = { .qsize = 16, .bpf_prog.fd = INT_MAX };
 	struct bpf_map *map = make_cpumap(test);
-	u32 cpu = cpumask_first(cpu_online_mask), beyond = NR_CPUS;
+	u32 cpu = cpumask_first(cpu_online_mask), beyond = CONFIG_NR_CPUS;
 
 	KUNIT_EXPECT_EQ(test, set_entry(map, cpu, 16, BPF_EXIST + 1), -EINVAL);
 	KUNIT_EXPECT_EQ(test, set_entry(map, cpu, 16, BPF_NOEXIST), -EEXIST);
-	KUNIT_EXPECT_EQ(test, set_entry(map, NR_CPUS, 16, BPF_ANY), -E2BIG);
+	KUNIT_EXPECT_EQ(test, set_entry(map, CONFIG_NR_CPUS, 16, BPF_ANY), -E2BIG);
 	KUNIT_EXPECT_EQ(test, set_entry(map, cpu, 16385, BPF_ANY), -EOVERFLOW);
-	if (nr_cpu_ids < NR_CPUS)
+	if (nr_cpu_ids < CONFIG_NR_CPUS)
 		KUNIT_EXPECT_EQ(test, set_entry(map, nr_cpu_ids, 16, BPF_ANY), -ENODEV);
 	KUNIT_EXPECT_EQ(test, map->ops->map_update_elem(map, &cpu, &value, BPF_ANY),
 			IS_ENABLED(CONFIG_BPF_STOCK_MAPS) ? -ENOMEM : -EBADF);
@@ -1315,7 +1318,7 @@ static void cpumap_mem_usage(struct kunit *test)
 	struct bpf_map *map = make_cpumap(test);
 	u64 before = map->ops->map_mem_usage(map);
 
-	KUNIT_EXPECT_GE(test, before, NR_CPUS * sizeof(void *));
+	KUNIT_EXPECT_GE(test, before, CONFIG_NR_CPUS * sizeof(void *));
 	KUNIT_ASSERT_EQ(test, set_entry(map, cpumask_first(cpu_online_mask), 1024, BPF_ANY), 0);
 	if (!IS_ENABLED(CONFIG_BPF_STOCK_MAPS))
 		KUNIT_EXPECT_GE(test, map->ops->map_mem_usage(map),
@@ -1357,9 +1360,9 @@ static void cpumap_redirect(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ri.tgt_index, cpu);
 	KUNIT_EXPECT_EQ(test, ri.map_type, BPF_MAP_TYPE_CPUMAP);
 	/* No such entry: what the flags say. */
-	KUNIT_EXPECT_EQ(test, try_redirect(map, NR_CPUS, XDP_PASS, &ri), XDP_PASS);
+	KUNIT_EXPECT_EQ(test, try_redirect(map, CONFIG_NR_CPUS, XDP_PASS, &ri), XDP_PASS);
 	KUNIT_EXPECT_NULL(test, ri.tgt_value);
-	KUNIT_EXPECT_EQ(test, try_redirect(map, NR_CPUS, 0, &ri), XDP_ABORTED);
+	KUNIT_EXPECT_EQ(test, try_redirect(map, CONFIG_NR_CPUS, 0, &ri), XDP_ABORTED);
 }
 
 #define NR_PACKETS	20

@@ -18,13 +18,13 @@
  *   pop    takes the oldest (queue) or the newest (stack)
  *   peek   copies what pop would take
  *
- * A queue has two sides, each with a lock and a cache line of its own: who pushes (in) and who
+ * A queue has two sides, each with a lock and cache lines of its own: who pushes (in) and who
  * pops or peeks (out) do not wait for each other. Each side counts the values that passed it,
  * and remembers what it last saw of the other's count; it looks again only when there seems to
  * be too little room, or too few values. Only BPF_EXIST in a full queue takes both locks. All
- * of a stack is under in's lock, and in.other is the exact count of what came out.
+ * of a stack is under in's lock, and in.pushed and in.other are the exact counts.
  *
- * Invariants (count is in.done - out.done, in a stack in.done - in.other):
+ * Invariants (count is in.done - out.done, in a stack in.pushed - in.other):
  *
  * 1. count <= max_entries; at the end of a push that drops there is one more for an instant,
  *    but only for those who look without the locks.
@@ -103,15 +103,18 @@
  * @lock: protects all below
  * @polled: there has been a poller: look whether to wake one
  * @slot: the next one to be filled, or the oldest value's
- * @done: how many values passed since creation; wraps
  * @other: @done of the other side, as last seen; of a stack, how many values came out
+ * @pushed: of a stack, how many went in, as nobody needs @done
+ * @done: how many values passed since creation; wraps. On a line of its own, since the other
+ *	side reads it: what its owner alone needs stays where it is
  */
 struct queue_stack_side {
 	struct bpf_reslock lock;
 	bool polled;
 	u32 slot;
-	unsigned long done;
 	unsigned long other;
+	unsigned long pushed;
+	unsigned long done ____cacheline_aligned_in_smp;
 } ____cacheline_aligned_in_smp;
 
 /**
@@ -176,12 +179,19 @@ out_done(struct bpf_queue_stack *qs, enum queue_stack_type type)
 	return type == QS_STACK ? &qs->in.other : &qs->out.done;
 }
 
+/* How many values went in: likewise. */
+static __always_inline unsigned long *
+in_done(struct bpf_queue_stack *qs, enum queue_stack_type type)
+{
+	return type == QS_STACK ? &qs->in.pushed : &qs->in.done;
+}
+
 /* With the lock of the side where values come out: how many there are, @wanted if so many. */
 static __always_inline unsigned long
 nr_values(struct bpf_queue_stack *qs, unsigned long wanted, enum queue_stack_type type)
 {
 	if (type == QS_STACK)
-		return qs->in.done - qs->in.other;
+		return qs->in.pushed - qs->in.other;
 	if (qs->out.other - qs->out.done < wanted)
 		qs->out.other = smp_load_acquire(&qs->in.done); /* Barrier A */
 	return qs->out.other - qs->out.done;
@@ -214,8 +224,9 @@ remove_values(struct bpf_queue_stack *qs, u32 n, enum queue_stack_type type)
 static void queue_stack_notify(struct irq_work *work)
 {
 	struct bpf_queue_stack *qs = container_of(work, struct bpf_queue_stack, work);
+	__poll_t events = (__force __poll_t)atomic_xchg(&qs->events, 0);
 
-	__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(atomic_xchg(&qs->events, 0)));
+	__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(events));
 }
 
 static void queue_stack_wake(struct bpf_queue_stack *qs, __poll_t events)
@@ -241,20 +252,21 @@ static noinline void queue_stack_popped(struct bpf_queue_stack *qs, unsigned lon
 	/* Barrier D */
 	smp_mb();
 	if (waitqueue_active(&qs->waitq) && /* After the barrier */
-	    READ_ONCE(qs->in.done) - before >= qs->map.max_entries)
+	    READ_ONCE(*in_done(qs, type_of(qs))) - before >= qs->map.max_entries)
 		queue_stack_wake(qs, EPOLLOUT | EPOLLWRNORM);
 }
 
 /* How many values there were at one moment, without the locks. */
 static u32 queue_stack_count(struct bpf_queue_stack *qs)
 {
-	unsigned long *out_count = out_done(qs, type_of(qs)), in, out;
+	unsigned long *out_count = out_done(qs, type_of(qs));
+	unsigned long *in_count = in_done(qs, type_of(qs)), in, out;
 
 	do {
 		smp_mb(); /* Barrier D: after the wait queue was entered */
 		out = READ_ONCE(*out_count);
 		smp_mb(); /* Barrier D */
-		in = READ_ONCE(qs->in.done);
+		in = READ_ONCE(*in_count);
 		smp_mb(); /* Barrier D */
 	} while (READ_ONCE(*out_count) != out);
 	/* One too many: see invariant 1. */
@@ -405,7 +417,7 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 	if (unlikely(!bpf_reslock_acquire(&in->lock, &irqflags)))
 		return -EBUSY;
 
-	before = in->done;
+	before = *in_done(qs, type);
 	room = max - (before - in->other);
 	if (unlikely(room < n) && type == QS_QUEUE) {
 		in->other = smp_load_acquire(&qs->out.done); /* Barrier B */
@@ -425,7 +437,7 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 		memcpy(slot_value(qs, in->slot), values + (size_t)i * size, size);
 		in->slot = slot_after(qs, in->slot, 1);
 	}
-	smp_store_release(&in->done, before + n); /* Barrier A */
+	smp_store_release(in_done(qs, type), before + n); /* Barrier A */
 	if (unlikely(drop))
 		WRITE_ONCE(in->other, in->other + 1);
 	polled = in->polled;
@@ -592,7 +604,7 @@ place_now(struct bpf_queue_stack *qs, const struct queue_stack_moment *then, u32
 	unsigned long gone = *out_done(qs, type) - then->out;
 
 	if (type == QS_STACK)
-		return gone ? -EBUSY : qs->in.done - then->in + nr;
+		return gone ? -EBUSY : *in_done(qs, type) - then->in + nr;
 	return gone > nr ? -EBUSY : nr - gone;
 }
 
@@ -624,7 +636,7 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 		} else if (!*nr) {
 			max = min(all, nr_values(qs, all, type));
 			n = min(max, limit);
-			then.in = READ_ONCE(qs->in.done);
+			then.in = READ_ONCE(*in_done(qs, type));
 			then.out = before;
 		} else {
 			place = place_now(qs, &then, *nr, type);

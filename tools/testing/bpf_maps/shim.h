@@ -605,7 +605,7 @@ static inline void irq_work_sync(struct irq_work *work)
 
 #define TASK_NORMAL		3
 #define poll_to_key(events)	((void *)(unsigned long)(events))
-#define __wake_up(wq, mode, nr, key) wake_up_all(wq)
+#define __wake_up(wq, mode, nr, key) ((void)(key), wake_up_all(wq))
 
 /* All operations are short: only for tests where nobody is in one. */
 #define synchronize_rcu()	smp_mb()

@@ -137,12 +137,14 @@ static void print(enum bpf_map_type type, const char *what, int cpus, unsigned i
 static void measure(enum bpf_map_type type, unsigned int size, unsigned int ms, const char *what,
 		    const char *first, const char *second)
 {
-	const char *names[] = { first, second };
+	const char *names[MAX_CPUS];
 	unsigned long runs = 0, counted = 0, refused = 0;
 	double rate = 0;
 	int i, err;
 
 	load(type, size);
+	names[0] = first;
+	names[1] = second;
 	nr_cpus = second ? 2 : 1;
 	phase = WARM_UP;
 	pthread_barrier_init(&start, NULL, nr_cpus + 1);
@@ -225,8 +227,10 @@ static void measure_calls(enum bpf_map_type type, unsigned int size, unsigned in
 		pop += end - middle;
 		rounds++;
 	} while (end < until);
-	print(type, batch ? "push, batch" : "push, calls", 1, size, rounds * NR * 1e3 / push, 100, 0);
-	print(type, batch ? "pop, batch" : "pop, calls", 1, size, rounds * NR * 1e3 / pop, 100, 0);
+	push = rounds * NR * 1e3 / push;
+	pop = rounds * NR * 1e3 / pop;
+	print(type, batch ? "push, batch" : "push, calls", 1, size, push, 100, 0);
+	print(type, batch ? "pop, batch" : "pop, calls", 1, size, pop, 100, 0);
 out:
 	queue_bench__destroy(skel);
 }

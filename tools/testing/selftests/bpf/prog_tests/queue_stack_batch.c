@@ -244,7 +244,7 @@ static void pop_faults(int fd, void *buffer)
 	ASSERT_EQ(count, 0, "peeked");
 }
 
-/* Seen on stock 6.12.117: the value is gone after the first -EFAULT. */
+/* Seen on stock 6.12.117: each single pop that fails with -EFAULT takes a value with it. */
 static void bad_buffer(enum bpf_map_type type)
 {
 	int fd = create(type, sizeof(__u32), 5);
@@ -329,7 +329,8 @@ static void count_read_only(enum bpf_map_type type)
 	attr->batch.values = (unsigned long)values;
 	attr->batch.count = 2;
 	mprotect(attr, getpagesize(), PROT_READ);
-	ASSERT_EQ(syscall(__NR_bpf, BPF_MAP_LOOKUP_AND_DELETE_BATCH, attr, sizeof(*attr)), -1, "pop");
+	ASSERT_EQ(syscall(__NR_bpf, BPF_MAP_LOOKUP_AND_DELETE_BATCH, attr, sizeof(*attr)), -1,
+		  "pop");
 	ASSERT_EQ(errno, EFAULT, "pop's error");
 	ASSERT_EQ(syscall(__NR_bpf, BPF_MAP_UPDATE_BATCH, attr, sizeof(*attr)), -1, "push");
 	ASSERT_EQ(errno, EFAULT, "push's error");
@@ -529,7 +530,7 @@ static void beside_singles(enum bpf_map_type type)
 struct popper {
 	pthread_t thread;
 	int fd;
-	__u32 popped, upto;
+	__u32 popped, limit;
 	bool busy, stop;
 };
 
@@ -544,7 +545,7 @@ static void *pop_while_others_look(void *arg)
 	pin_to(1);
 	while (!LOAD(popper->stop)) {
 		STORE(popper->busy, true);
-		if (popper->popped < LOAD(popper->upto) &&
+		if (popper->popped < LOAD(popper->limit) &&
 		    !bpf_map_lookup_and_delete_elem(popper->fd, NULL, value))
 			STORE(popper->popped, popper->popped + 1);
 		STORE(popper->busy, false);
@@ -584,9 +585,9 @@ static int look(enum bpf_map_type type, struct popper *popper, char *out, bool *
 	__u32 count = MUCH_NR, before = LOAD(popper->popped), after;
 	int err;
 
-	STORE(popper->upto, before + 40);
+	STORE(popper->limit, before + 40);
 	err = peek_batch(popper->fd, out, &count);
-	STORE(popper->upto, 0);
+	STORE(popper->limit, 0);
 	while (LOAD(popper->busy))
 		;
 	after = LOAD(popper->popped);
@@ -661,7 +662,7 @@ static void fdinfo_entries(enum bpf_map_type type)
 	close(fd);
 }
 
-static void bpftool(int fd, const char *command, char *out, size_t size)
+static void run_bpftool(int fd, const char *command, char *out, size_t size)
 {
 	struct bpf_map_info info = {};
 	__u32 len = sizeof(info);
@@ -686,20 +687,20 @@ static void bpftool_dump(enum bpf_map_type type)
 	int fd = create(type, sizeof(__u32), 3);
 	char out[4096];
 
-	bpftool(fd, "map dump", out, sizeof(out));
+	run_bpftool(fd, "map dump", out, sizeof(out));
 	ASSERT_STREQ(out, "Found 0 elements\n", "empty");
-	bpftool(fd, "-j map dump", out, sizeof(out));
+	run_bpftool(fd, "-j map dump", out, sizeof(out));
 	ASSERT_STREQ(out, "[]\n", "empty, JSON");
 	assert_push(fd, 1, 2);
-	bpftool(fd, "map dump", out, sizeof(out));
+	run_bpftool(fd, "map dump", out, sizeof(out));
 	ASSERT_STREQ(out, queue ? "value: 01 00 00 00\nvalue: 02 00 00 00\nFound 2 elements\n" :
 		     "value: 02 00 00 00\nvalue: 01 00 00 00\nFound 2 elements\n", "plain");
-	bpftool(fd, "-j map dump", out, sizeof(out));
+	run_bpftool(fd, "-j map dump", out, sizeof(out));
 	ASSERT_HAS_SUBSTR(out, queue ? "\"value\":[\"0x01\",\"0x00\",\"0x00\",\"0x00\"]},{" :
 			  "\"value\":[\"0x02\",\"0x00\",\"0x00\",\"0x00\"]},{", "JSON");
-	bpftool(fd, "map show", out, sizeof(out));
+	run_bpftool(fd, "map show", out, sizeof(out));
 	ASSERT_HAS_SUBSTR(out, "\tentries 2", "show");
-	bpftool(fd, "-j map show", out, sizeof(out));
+	run_bpftool(fd, "-j map show", out, sizeof(out));
 	ASSERT_HAS_SUBSTR(out, "\"entries\":2", "show, JSON");
 	assert_drains(type, fd, 1, 2);
 	close(fd);
