@@ -438,9 +438,66 @@ out:
 	stackmap_stress__destroy(skel);
 }
 
+static __u32 read_key;
+
+static void read_one(struct worker *me)
+{
+	__u64 value[WORDS];
+
+	if (bpf_map_lookup_elem(map, &read_key, value))
+		count(&nr_vanished);
+	else
+		check(value);
+	me->done++;
+}
+
+/*
+ * Who reads a stack disturbs nobody who reads it at the same time. Seen on stock 6.12.117: each
+ * hides it from the other meanwhile.
+ */
+static void two_readers(void)
+{
+	__u64 end = get_time_ns() + 60000000000ULL, start;
+	struct frame frames[WORDS];
+	int i;
+
+	nr_broken = nr_vanished = 0;
+	nr_workers = 0;
+	stop = false;
+	skel = stackmap_stress__open_and_load();
+	if (!ASSERT_OK_PTR(skel, "load skeleton") ||
+	    !ASSERT_OK(stackmap_stress__attach(skel), "attach"))
+		goto out;
+	map = bpf_map__fd(skel->maps.stacks);
+	forged_getpgid(forge_stack(frames, 1, depth_of(1)), 0);
+	if (!ASSERT_GE(skel->bss->ids[0], 0, "id"))
+		goto out;
+	read_key = skel->bss->ids[0];
+	start_worker(0, read_one);
+	start_worker(1, read_one);
+	start = get_time_ns();
+	do {
+		usleep(10000);
+	} while (get_time_ns() < end && (get_time_ns() - start < stress_nsecs() ||
+		 *(volatile __u64 *)&workers[0].done < 20000 ||
+		 *(volatile __u64 *)&workers[1].done < 20000));
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < nr_workers; i++) {
+		pthread_join(workers[i].thread, NULL);
+		ASSERT_GE(workers[i].done, 20000, "reads");
+	}
+	ASSERT_EQ(nr_vanished, 0, "reads that did not find the stack");
+	ASSERT_EQ(nr_broken, 0, "values that are not a stack");
+out:
+	stackmap_stress__destroy(skel);
+}
+
 void serial_test_stackmap_stress(void)
 {
 	int i;
+
+	if (test__start_subtest("two_readers") && can_forge() && two_cpus())
+		two_readers();
 
 	for (i = 0; i < ARRAY_SIZE(loads); i++) {
 		if (!test__start_subtest(loads[i].name) || !can_forge() || !two_cpus())
