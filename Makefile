@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; see README.md.
-.PHONY: run shell test stress bench check series clean
+.PHONY: run shell test stress fuzz coverage soak bench check series clean
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -15,6 +15,16 @@ test:
 # SECONDS=n: of each load, 60 by default
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
+
+# SECONDS=n: how long
+fuzz:
+	@scripts/fuzz $(SECONDS)
+
+soak:
+	@scripts/soak $(SECONDS)
+
+coverage:
+	@scripts/coverage
 
 # ROUNDS=n: boots of each kernel
 bench:
