@@ -7,11 +7,13 @@
  *   fuzz -x SEQUENCE [-r ROUNDS]
  *
  * A sequence is a list of calls of 8 bytes each: what to do, and numbers that choose its
- * arguments, so that any bytes are a sequence. Sequences that reach new edges of the maps' code
- * (KCOV, of these files only) are kept and mutated. Each is written to the kernel's log before
- * it runs, below the console's level: a panic with panic_print=0x20 shows it. If the kernel
- * complains without a panic, the last sequences are repeated at a level that is shown. -x runs
- * one again.
+ * arguments, so that any bytes are a sequence. Sequences that reach new edges of the maps' files
+ * are kept and mutated. Each is written to the kernel's log before it runs, below the console's
+ * level: a panic with panic_print=0x20 shows it. If the kernel complains without a panic, the
+ * last sequences are repeated at a level that is shown. -x runs one again.
+ *
+ * The edges are gcov's: a counter that is not 0 any more. Unlike KCOV it also counts in kthreads,
+ * interrupts and NMIs, where much of these files runs.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,7 +35,6 @@
 #include <linux/filter.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
-#include <linux/kcov.h>
 #include <linux/perf_event.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -45,8 +46,7 @@
 #define MAX_CALLS	48
 #define MAX_CORPUS	4096
 #define MAX_WORKERS	8
-#define NR_EDGES	(1 << 16)
-#define NR_COVER	(1 << 16)
+#define MAX_WORDS	32768		/* of the counters of a file */
 #define NR_SLOTS	8
 #define PAGE		4096UL
 #define AUX_SIZE	65536
@@ -83,7 +83,7 @@ static struct shared {
 	unsigned long calls, sequences, nr_edges, tried[NR_OPS], done[NR_OPS];
 	unsigned int nr_corpus;
 	bool stop;
-	__u8 edges[NR_EDGES];
+	__u8 counted[4][MAX_WORDS];
 	struct sequence corpus[MAX_CORPUS];
 } *shared;
 
@@ -324,15 +324,15 @@ static void fill(const __u8 *arg)
 static long do_elem(const __u8 *arg)
 {
 	static const __u8 cmds[] = {
-		BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM,
+		BPF_MAP_UPDATE_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_LOOKUP_ELEM, BPF_MAP_DELETE_ELEM,
 		BPF_MAP_LOOKUP_AND_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
 	};
-	struct map *map = get_map(arg[0], ~0ULL);
+	struct map *map = get_map(arg[0], arg[0] & 1 ? QUEUES | TYPE(STACK_TRACE) : ~0ULL);
+	int cmd = cmds[arg[1] % COUNT(cmds)];
 	union bpf_attr attr = {
 		.map_fd = map->fd,
 		.key = pointer(arg[2], 0),
 		.value = pointer(arg[3], PAGE),
-		.flags = number(arg[4]) & (arg[4] < 128 ? 3 : -1ULL),
 	};
 
 	fill(arg + 4);
@@ -340,30 +340,45 @@ static long do_elem(const __u8 *arg)
 		attr.key = 0;
 	if (arg[1] >= 252)
 		return bpf(BPF_MAP_FREEZE, &(union bpf_attr){ .map_fd = map->fd });
-	return bpf(cmds[arg[1] % COUNT(cmds)], &attr);
+	if (cmd == BPF_MAP_UPDATE_ELEM && arg[4] < 128)
+		attr.flags = arg[4] % 4;
+	else if (arg[4] >= 240)
+		attr.flags = number(arg[4]);
+	if (cmd == BPF_MAP_DELETE_ELEM && arg[4] < 240)
+		attr.value = 0;
+	return bpf(cmd, &attr);
 }
 
 static long do_batch(const __u8 *arg)
 {
 	static const __u8 cmds[] = {
 		BPF_MAP_LOOKUP_BATCH, BPF_MAP_LOOKUP_AND_DELETE_BATCH, BPF_MAP_UPDATE_BATCH,
-		BPF_MAP_UPDATE_BATCH, BPF_MAP_DELETE_BATCH,
+		BPF_MAP_DELETE_BATCH,
 	};
+	struct map *map = get_map(arg[0], QUEUES | TYPE(STACK_TRACE));
+	int cmd = cmds[arg[1] % COUNT(cmds)];
 	union bpf_attr attr = { .batch = {
-		.map_fd = get_map(arg[0], QUEUES | TYPE(STACK_TRACE))->fd,
+		.map_fd = map->fd,
 		.in_batch = arg[5] & 1 ? pointer(arg[6], 2 * PAGE) : 0,
 		.out_batch = arg[5] & 2 ? pointer(arg[6] * 3, 3 * PAGE) : pointer(0, 3 * PAGE),
 		.keys = pointer(arg[2], 4 * PAGE),
 		.values = pointer(arg[3], 8 * PAGE),
 		.count = number(arg[4]),
-		.elem_flags = arg[5] & 4 ? number(arg[5]) : 0,
+		.elem_flags = arg[5] >= 240 ? number(arg[5]) : 0,
 		.flags = arg[5] >= 250 ? 1 : 0,
 	} };
 
 	*(__u32 *)(buf + 2 * PAGE) = number(arg[6]);
 	if (arg[3] >= 200 && arg[3] < 216)	/* some of the values can be copied */
 		attr.batch.values = (unsigned long)buf + BUF_SIZE - 100 * (arg[3] - 199);
-	return bpf(cmds[arg[1] % COUNT(cmds)], &attr);
+	/* Mostly one that there is. */
+	if (arg[1] < 224 && QUEUES & 1ULL << map->type && cmd == BPF_MAP_DELETE_BATCH)
+		cmd = BPF_MAP_UPDATE_BATCH;
+	if (arg[1] < 224 && map->type == BPF_MAP_TYPE_STACK_TRACE && cmd == BPF_MAP_UPDATE_BATCH)
+		cmd = BPF_MAP_LOOKUP_BATCH;
+	if (cmd == BPF_MAP_UPDATE_BATCH && arg[5] < 100)
+		attr.batch.elem_flags = BPF_EXIST;
+	return bpf(cmd, &attr);
 }
 
 static long do_info(const __u8 *arg)
@@ -655,7 +670,7 @@ static long do_prog(const __u8 *arg)
 	if (attr.prog_type == BPF_PROG_TYPE_SYSCALL ||
 	    (attr.prog_type == BPF_PROG_TYPE_KPROBE && arg[6] & 2))
 		attr.prog_flags = BPF_F_SLEEPABLE;
-	if (attr.prog_type == BPF_PROG_TYPE_XDP && arg[6] & 4)
+	if (attr.prog_type == BPF_PROG_TYPE_XDP && (arg[6] & 12) == 12)
 		attr.expected_attach_type = BPF_XDP_CPUMAP;
 
 	nr_insns = 0;
@@ -923,7 +938,7 @@ static void *write_to_maps(void *arg)
 
 /* --- a sequence ---------------------------------------------------------------------- */
 
-static unsigned long *cover;
+static char *counters[4];	/* gcov's files, or NULL */
 static int kmsg;
 
 static void log_sequence(const char *level, const struct sequence *seq)
@@ -939,17 +954,52 @@ static void log_sequence(const char *level, const struct sequence *seq)
 		exit(3);
 }
 
-/* Edges of the last call: true if one is new. */
+static void find_counters(void)
+{
+	static const char * const names[] = {
+		"queue_stack_maps", "ringbuf", "stackmap", "cpumap",
+	};
+	char text[256];
+	FILE *found;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		snprintf(text, sizeof(text),
+			 "find /sys/kernel/debug/gcov -path '*/kernel/bpf/%s.gcda'", names[i]);
+		found = popen(text, "r");
+		if (found && fgets(text, sizeof(text), found)) {
+			text[strcspn(text, "\n")] = '\0';
+			counters[i] = strdup(text);
+		} else {
+			printf("no counters of %s: nothing guides the fuzzer there\n", names[i]);
+		}
+		if (found)
+			pclose(found);
+	}
+}
+
+/* True if there are edges that nobody has taken before. */
 static bool new_edges(void)
 {
-	unsigned long i, n = __atomic_load_n(cover, __ATOMIC_RELAXED), last = 0, edge;
+	static __u32 words[MAX_WORDS];
 	bool any = false;
+	ssize_t len, got;
+	int i, fd, word;
 
-	for (i = 1; i <= n; i++) {
-		edge = (cover[i] ^ last * 31) * 0x9e3779b97f4a7c15UL >> 48;
-		last = cover[i];
-		if (!shared->edges[edge % NR_EDGES]) {
-			shared->edges[edge % NR_EDGES] = 1;
+	for (i = 0; i < 4; i++) {
+		fd = counters[i] ? open(counters[i], O_RDONLY) : -1;
+		for (len = 0; fd >= 0 && len < sizeof(words); len += got) {
+			got = read(fd, (char *)words + len, sizeof(words) - len);
+			if (got <= 0)
+				break;
+		}
+		if (fd >= 0)
+			close(fd);
+		/* What is no counter never changes. */
+		for (word = 0; word < len / 4; word++) {
+			if (!words[word] || shared->counted[i][word])
+				continue;
+			shared->counted[i][word] = 1;
 			__atomic_add_fetch(&shared->nr_edges, 1, __ATOMIC_RELAXED);
 			any = true;
 		}
@@ -973,16 +1023,13 @@ static void clean_up(void)
 
 static bool run_sequence(const struct sequence *seq)
 {
-	bool found = false;
 	unsigned int i, op;
 	long ret;
 
 	log_sequence("<7>", seq);
 	for (i = 0; i < seq->len; i++) {
 		op = seq->calls[i].op % NR_OPS;
-		__atomic_store_n(cover, 0, __ATOMIC_RELAXED);
 		ret = do_op[op](seq->calls[i].arg);
-		found |= new_edges();
 		if (op != OP_FAIL && i && seq->calls[i - 1].op % NR_OPS == OP_FAIL)
 			pwrite(fail_fd, "0", 1, 0);
 		__atomic_add_fetch(&shared->calls, 1, __ATOMIC_RELAXED);
@@ -992,7 +1039,7 @@ static bool run_sequence(const struct sequence *seq)
 	}
 	clean_up();
 	__atomic_add_fetch(&shared->sequences, 1, __ATOMIC_RELAXED);
-	return found;
+	return new_edges();
 }
 
 static void new_call(struct call *call)
@@ -1030,12 +1077,12 @@ static void new_sequence(struct sequence *seq)
 	seq->len = 0;
 	if (!n || !rnd(8)) {
 		/* What else could begin? */
-		for (at = 0; at < 4; at++) {
+		for (at = 0; at < 7; at++) {
 			new_call(&call);
-			call.op = OP_CREATE;
+			call.op = at < 4 ? OP_CREATE : OP_PROG;
 			insert_call(seq, at, &call);
 		}
-		for (n = 4 + rnd(MAX_CALLS - 12); n; n--) {
+		for (n = 4 + rnd(MAX_CALLS - 16); n; n--) {
 			new_call(&call);
 			insert_call(seq, seq->len, &call);
 		}
@@ -1098,17 +1145,6 @@ static void pin(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-static void start_cover(void)
-{
-	int fd = open("/sys/kernel/debug/kcov", O_RDWR);
-
-	if (fd < 0 || ioctl(fd, KCOV_INIT_TRACE, NR_COVER))
-		die("kcov");
-	cover = mmap(NULL, NR_COVER * sizeof(*cover), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (cover == MAP_FAILED || ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC))
-		die("kcov");
-}
-
 static void set_up(int worker)
 {
 	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
@@ -1136,9 +1172,9 @@ static void set_up(int worker)
 	devices[0] = if_nametoindex("fuzz0");
 	devices[1] = if_nametoindex("fuzz1");
 	packet_fd = socket(AF_PACKET, SOCK_RAW, 0);
-	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR);	/* if the kernel has that */
 	kmsg = open("/dev/kmsg", O_WRONLY);
-	if (packet_fd < 0 || fail_fd < 0 || kmsg < 0)
+	if (packet_fd < 0 || kmsg < 0)
 		die("files");
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
@@ -1146,7 +1182,6 @@ static void set_up(int worker)
 	if (pthread_create(&thread, NULL, write_to_maps, (void *)(random_state | 1)))
 		die("thread");
 	pin(worker);
-	start_cover();
 }
 
 static int work(int worker, __u64 seed)
@@ -1287,7 +1322,7 @@ static void write_file(const char *path, const char *text)
 	int fd = open(path, O_WRONLY);
 
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die(path);
+		fprintf(stderr, "%s: %s\n", path, strerror(errno));
 	close(fd);
 }
 
@@ -1334,6 +1369,9 @@ int main(int argc, char **argv)
 	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
 	if (text)
 		return repeat(text, rounds);
+	find_counters();
+	new_edges();
+	shared->nr_edges = 0;
 	printf("seed %llu\n", (unsigned long long)seed);
 	fflush(stdout);
 	for (worker = 0; worker < workers; worker++)
