@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; "make help" lists them, README.md says more.
-.PHONY: run shell test mutate stress bench check series rebase deb clean help
+.PHONY: run shell test mutate stress fuzz coverage soak bench check series rebase deb clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -16,6 +16,15 @@ mutate:
 
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))
+
+fuzz:
+	@scripts/fuzz $(SECONDS)
+
+soak:
+	@scripts/soak $(SECONDS)
+
+coverage:
+	@scripts/coverage
 
 bench:
 	@scripts/bench $(if $(ROUNDS),-n $(ROUNDS))
@@ -44,6 +53,11 @@ clean:
 ##      NAME=...         these faults only
 ## make stress           the ring buffers' stress tests
 ##      SECONDS=n        for so long each, 60 by default
+## make fuzz             fuzz system calls, helpers and memory of all maps
+##      SECONDS=n        for so long, 600 by default
+## make soak             all stress tests at once, while allocations fail and memory is short
+##      SECONDS=n        for so long, 1800 by default
+## make coverage         which lines of the maps' files the selftests reach
 ## make bench            stock against new; build/bench/report.md
 ##      ROUNDS=n         so many boots of each kernel
 ## make check            hygiene of the series, its files and its documentation

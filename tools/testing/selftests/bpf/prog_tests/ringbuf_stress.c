@@ -232,11 +232,15 @@ static void end_worker(struct worker *worker)
 
 static void start_timers(void)
 {
-	int cpu;
+	int cpu, err;
 
 	for (cpu = 0; cpu < nr_cpus(); cpu++) {
 		pin_to(cpu);
-		ASSERT_OK(run_prog(skel->progs.start_timer), "start timer");
+		/* It takes memory that cannot be waited for. */
+		do {
+			err = run_prog(skel->progs.start_timer);
+		} while (err == -ENOMEM);
+		ASSERT_OK(err, "start timer");
 	}
 	unpin();
 }

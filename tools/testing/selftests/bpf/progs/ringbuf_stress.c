@@ -250,9 +250,14 @@ int start_timer(void *ctx)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct timer_on_cpu *value = bpf_map_lookup_elem(&timers, &cpu);
+	int err;
 
-	if (!value || bpf_timer_init(&value->timer, &timers, CLOCK_MONOTONIC) ||
-	    bpf_timer_set_callback(&value->timer, at_timer))
+	if (!value)
+		return 1;
+	err = bpf_timer_init(&value->timer, &timers, CLOCK_MONOTONIC);
+	if (err)
+		return err;
+	if (bpf_timer_set_callback(&value->timer, at_timer))
 		return 1;
 	return bpf_timer_start(&value->timer, timer_nsecs, BPF_F_TIMER_CPU_PIN);
 }
