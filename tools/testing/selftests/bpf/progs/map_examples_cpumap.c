@@ -42,10 +42,8 @@ int spread(struct xdp_md *ctx)
 		return XDP_PASS;
 	/* What two hosts say to each other stays in order, and GRO can merge it. */
 	i = ((ip->saddr ^ ip->daddr) * 0x61c88647 >> 16) % nr_cpus;
-	if (i >= MAX_CPUS)
-		return XDP_ABORTED;
 	/* Without an entry for that CPU the packet goes to the stack on this one. */
-	return bpf_redirect_map(&cpu_map, cpus[i], XDP_PASS);
+	return bpf_redirect_map(&cpu_map, cpus[i % MAX_CPUS], XDP_PASS);
 }
 
 /* Runs on the CPU of the entry. */
