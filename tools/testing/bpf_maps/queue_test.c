@@ -149,6 +149,22 @@ static void test_flags(void)
 	end();
 }
 
+static void test_free_with_wakeup(void)
+{
+	poll_table table = {};
+	struct bpf_map *map;
+
+	if (!NEW || !begin("free while a wakeup is under way"))
+		return;
+	map = map_new(false, 1, 8);
+	map->ops->map_poll(map, NULL, &table);
+	check(!do_op(map, PUSH, 1).err, "push");
+	check(shim_irq_works == 1, "%d wakeups under way", shim_irq_works);
+	map->ops->map_free(map);
+	check(!shim_irq_works, "%d wakeups after the end", shim_irq_works);
+	end();
+}
+
 static void model_run(bool stack, u32 capacity, u32 size, int steps)
 {
 	struct bpf_map *map = map_new(stack, capacity, size);
@@ -538,6 +554,7 @@ int main(int argc, char **argv)
 	test_linear();
 	test_create();
 	test_flags();
+	test_free_with_wakeup();
 	test_model("model, queue", false);
 	test_model("model, stack", true);
 	if (NEW) {

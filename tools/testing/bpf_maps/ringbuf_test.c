@@ -207,6 +207,7 @@ int main(int argc, char **argv)
 
 	test_create();
 	test_helpers();
+	test_free_with_wakeup();
 	if (NEW)
 		test_nonsense();
 	test_windows();

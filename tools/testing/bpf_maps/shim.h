@@ -580,23 +580,28 @@ do {										\
 	shim_irq_work = (work);							\
 } while (0)
 
+/* How many were queued and have not run. */
+static int shim_irq_works;
+
 static inline bool irq_work_queue(struct irq_work *work)
 {
-	return !xchg(&work->pending, 1);
-}
-
-static inline void shim_irq_work_run(void)
-{
-	struct irq_work *work = shim_irq_work;
-
-	if (READ_ONCE(work->pending) && xchg(&work->pending, 0))
-		work->func(work);
+	if (xchg(&work->pending, 1))
+		return false;
+	__atomic_fetch_add(&shim_irq_works, 1, __ATOMIC_RELAXED);
+	return true;
 }
 
 static inline void irq_work_sync(struct irq_work *work)
 {
-	if (xchg(&work->pending, 0))
+	if (READ_ONCE(work->pending) && xchg(&work->pending, 0)) {
+		__atomic_fetch_sub(&shim_irq_works, 1, __ATOMIC_RELAXED);
 		work->func(work);
+	}
+}
+
+static inline void shim_irq_work_run(void)
+{
+	irq_work_sync(shim_irq_work);
 }
 
 #define init_waitqueue_head(wq)	(*(wq) = (wait_queue_head_t) { 0 })

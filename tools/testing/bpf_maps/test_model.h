@@ -371,6 +371,22 @@ out:
 #endif
 }
 
+/* CVE-2025-40319: the ring goes with its last reference, whoever is still to be woken. */
+static void test_free_with_wakeup(void)
+{
+	struct ring ring;
+
+	if (!begin("free while a wakeup is under way"))
+		return;
+	if (ring_new(&ring, BPF_MAP_TYPE_RINGBUF, PAGE_SIZE, 0)) {
+		bpf_ringbuf_submit(reserve(&ring, 8), BPF_RB_FORCE_WAKEUP);
+		check(shim_irq_works == 1, "%d wakeups under way", shim_irq_works);
+		ring_free(&ring);
+		check(!shim_irq_works, "%d wakeups after the end", shim_irq_works);
+	}
+	end();
+}
+
 static void test_helpers(void)
 {
 	struct bpf_dynptr_kern ptr;

@@ -492,7 +492,8 @@ static void two_readers(void)
 	struct frame frames[WORDS];
 	int i;
 
-	nr_broken = nr_vanished = 0;
+	nr_broken = 0;
+	nr_vanished = 0;
 	nr_workers = 0;
 	stop = false;
 	skel = stackmap_stress__open_and_load();
