@@ -37,10 +37,12 @@ static const __u8 dst_mac[ETH_ALEN] = { 2, 0, 0, 0, 7, 2 };
 /* Until @cond; a deadline that only a failure meets. */
 #define wait_for(cond) ({						\
 	__u64 __end = get_time_ns() + 60000000000ULL;			\
+	bool __met;							\
 									\
-	while (!(cond) && get_time_ns() < __end)			\
-		usleep(1000);						\
-	(cond);								\
+	do {								\
+		__met = cond;						\
+	} while (!__met && get_time_ns() < __end && !usleep(1000));	\
+	__met;								\
 })
 
 /* --- counters ---------------------------------------------------------------- */
@@ -63,9 +65,9 @@ static inline int read_counters(int fd, int index, struct counters *sum)
 	if (!ASSERT_OK_PTR(file, "open the map's fdinfo"))
 		return 0;
 	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "cpu: %d enqueued %llu dropped %llu passed %llu prog_passed %llu "
-			   "prog_dropped %llu prog_redirected %llu failed %llu queued %llu", &i,
-			   &c.enqueued, &c.dropped, &c.passed, &c.prog_passed, &c.prog_dropped,
+		if (sscanf(line,
+			   "cpu: %d enqueued %llu dropped %llu passed %llu prog_passed %llu prog_dropped %llu prog_redirected %llu failed %llu queued %llu",
+			   &i, &c.enqueued, &c.dropped, &c.passed, &c.prog_passed, &c.prog_dropped,
 			   &c.prog_redirected, &c.failed, &c.queued) != 9 ||
 		    (index >= 0 && i != index))
 			continue;

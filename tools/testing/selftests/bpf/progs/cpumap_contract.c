@@ -5,9 +5,6 @@
 
 char _license[] SEC("license") = "GPL";
 
-extern int CONFIG_NR_CPUS __kconfig;
-int nr_cpus;
-
 struct {
 	__uint(type, BPF_MAP_TYPE_CPUMAP);
 	__uint(max_entries, 1);
@@ -18,7 +15,6 @@ struct {
 SEC("xdp")
 int owner(struct xdp_md *ctx)
 {
-	nr_cpus = CONFIG_NR_CPUS;
 	return bpf_redirect_map(&owned, 0, XDP_PASS);
 }
 

@@ -62,35 +62,39 @@ static __always_inline void add(__u64 *counter, __u64 n)
 	__sync_fetch_and_add(counter, n);
 }
 
-struct headers {
-	struct ethhdr eth;
-	struct iphdr ip;
-	struct udphdr udp;
-	struct numbered n;
-} __attribute__((packed));
+/* IP packets that are long enough for one of the tests; the ports are where UDP has them. */
+static __always_inline struct udphdr *find_ports(struct xdp_md *ctx, __u8 protocol)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) + sizeof(struct numbered) > (void *)(long)ctx->data_end ||
+	    eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != protocol)
+		return NULL;
+	return udp;
+}
 
 /* A packet of the tests, its number in @seq. */
 static __always_inline bool is_numbered(struct xdp_md *ctx, __u32 *seq)
 {
-	struct headers *h = (void *)(long)ctx->data;
+	struct udphdr *udp = find_ports(ctx, IPPROTO_UDP);
+	struct numbered *n;
 
-	if ((void *)(h + 1) > (void *)(long)ctx->data_end ||
-	    h->eth.h_proto != bpf_htons(ETH_P_IP) || h->ip.protocol != IPPROTO_UDP ||
-	    h->udp.dest != bpf_htons(UDP_PORT) || h->n.seq != ~h->n.check)
+	if (!udp || udp->dest != bpf_htons(UDP_PORT))
 		return false;
-	*seq = h->n.seq;
-	return true;
+	n = (void *)(udp + 1);
+	*seq = n->seq;
+	return n->seq == ~n->check;
 }
 
 /* Segments of a made up flow, or of a stream. */
 static __always_inline bool is_segment(struct xdp_md *ctx)
 {
-	struct headers *h = (void *)(long)ctx->data;
+	struct udphdr *ports = find_ports(ctx, IPPROTO_TCP);
 
-	/* The ports are where UDP has them. */
-	return (void *)(h + 1) <= (void *)(long)ctx->data_end &&
-	       h->eth.h_proto == bpf_htons(ETH_P_IP) && h->ip.protocol == IPPROTO_TCP &&
-	       (h->udp.dest == bpf_htons(TCP_PORT) || h->udp.dest == bpf_htons(STREAM_PORT));
+	return ports && (ports->dest == bpf_htons(TCP_PORT) ||
+			 ports->dest == bpf_htons(STREAM_PORT));
 }
 
 SEC("xdp")
