@@ -143,7 +143,7 @@ static bool find_text(void)
 		"push_dropping",
 	};
 
-	return for_each_text(add_text, names, ARRAY_SIZE(names)) &&
+	return visit_text(add_text, names, ARRAY_SIZE(names)) &&
 	       ASSERT_GT(insns.end, insns.start, "text of the maps");
 }
 

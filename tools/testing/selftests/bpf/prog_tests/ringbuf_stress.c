@@ -516,7 +516,7 @@ static bool find_places(void)
 		"__bpf_ringbuf_reserve", "bpf_ringbuf_commit",
 	};
 
-	return nr_places || (for_each_text(add_places, names, ARRAY_SIZE(names)) &&
+	return nr_places || (visit_text(add_places, names, ARRAY_SIZE(names)) &&
 			     ASSERT_GT(nr_places, 0, "operations' text"));
 }
 

@@ -330,7 +330,7 @@ static bool find_places(void)
 		"stack_map_delete_elem", "do_lookup_batch", "next_live",
 	};
 
-	return nr_places || (for_each_text(add_places, names, ARRAY_SIZE(names)) &&
+	return nr_places || (visit_text(add_places, names, ARRAY_SIZE(names)) &&
 			     ASSERT_GT(nr_places, 0, "text of the map"));
 }
 
