@@ -126,7 +126,7 @@ static inline bool is_one_of(const char *symbol, const char *const *names, int n
 
 /* The text of each of the kernel's functions named, parts that the compiler made included. */
 static inline bool visit_text(void (*visit)(const char *symbol, __u64 start, __u64 end),
-				 const char *const *names, int nr)
+			      const char *const *names, int nr)
 {
 	char line[512], symbol[256], last[256];
 	unsigned long long addr, start = 0;
