@@ -2594,6 +2594,26 @@ out:
 	teardown();
 }
 
+/* The buffer is given back when the frames were stored, and not before. */
+static void nested_after_putting(void)
+{
+	if (!open_sized(16, 64, 0))
+		goto out;
+	bpf_program__set_autoload(skel->progs.at_fentry, true);
+	if (!load_with(skel->progs.after_putting))
+		goto out;
+	skel->bss->nested.what = STACK;
+	skel->bss->nested.flags = 0;
+	skel->bss->nested.size = 64;
+	skel->bss->nested.ret = NO_RET;
+	skel->bss->nest = true;
+	assert_stack(take_nr(3), 3);
+	skel->bss->nest = false;
+	ASSERT_GT(skel->bss->nested.ret, 0, "length of the nested program's stack");
+out:
+	teardown();
+}
+
 static const struct variant variants[] = {
 	{ "in_tracepoint", in_program, "at_tracepoint" },
 	{ "in_raw_tracepoint", in_program, "at_raw_tracepoint" },
@@ -2719,6 +2739,7 @@ static const struct {
 	{ "event_without_callchain", event_without_callchain },
 	{ "event_without_user_frames", event_without_user_frames },
 	{ "event_flags", event_flags },
+	{ "nested_after_putting", nested_after_putting },
 };
 
 void serial_test_stackmap_contract(void)

@@ -193,6 +193,13 @@ int BPF_PROG(after_giving_away)
 	return take_nested(ctx);
 }
 
+/* Not in stock 6.12.117. */
+SEC("?fexit/put_kept_callchain_entry")
+int BPF_PROG(after_putting)
+{
+	return take_nested(ctx);
+}
+
 SEC("?fentry/__kernel_read")
 int BPF_PROG(at_kernel_read)
 {
