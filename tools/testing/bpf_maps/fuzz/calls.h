@@ -78,7 +78,7 @@ struct map {
 };
 
 static struct map maps[NR_SLOTS];
-static struct { int fd; __u8 template, type; } progs[NR_SLOTS];
+static struct { int fd; __u8 template, type; bool second; } progs[NR_SLOTS];
 static int links[NR_SLOTS];
 static char *areas;		/* NR_SLOTS mappings of maps, AREA_SIZE each, and nothing else */
 static char *buf;		/* BUF_SIZE bytes, then a page that cannot be written, and none */
@@ -261,8 +261,13 @@ static void fill(const __u8 *arg)
 {
 	struct bpf_cpumap_val val = { .qsize = number(arg[0]) };
 
-	*(__u32 *)buf = number(arg[1]);
-	val.bpf_prog.fd = arg[2] < 128 ? progs[get_prog(arg[2], 1 << BPF_PROG_TYPE_XDP)].fd : 0;
+	int i;
+
+	*(__u32 *)buf = arg[1] < 160 ? arg[1] % 2 : number(arg[1]);
+	/* The second program, if there is one; the others are refused. */
+	for (i = 0; i < NR_SLOTS && arg[2] < 160; i++)
+		if (progs[i].fd && (progs[i].second || arg[2] < 16))
+			val.bpf_prog.fd = progs[i].fd;
 	if (arg[2] > 224)
 		val.qsize = get_map(arg[0], OURS)->fd;
 	memcpy(buf + PAGE, &val, sizeof(val));
@@ -274,7 +279,8 @@ static long do_elem(const __u8 *arg)
 		BPF_MAP_UPDATE_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_LOOKUP_ELEM, BPF_MAP_DELETE_ELEM,
 		BPF_MAP_LOOKUP_AND_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
 	};
-	struct map *map = get_map(arg[0], arg[0] & 1 ? QUEUES | TYPE(STACK_TRACE) : ~0ULL);
+	struct map *map = get_map(arg[0], arg[0] % 3 == 0 ? TYPE(CPUMAP) :
+				  arg[0] % 3 == 1 ? QUEUES | TYPE(STACK_TRACE) : ~0ULL);
 	int cmd = cmds[arg[1] % COUNT(cmds)];
 	union bpf_attr attr = {
 		.map_fd = map->fd,
@@ -664,6 +670,7 @@ static long do_prog(const __u8 *arg)
 		close(attr.prog_btf_fd);
 	progs[slot].template = t;
 	progs[slot].type = attr.prog_type;
+	progs[slot].second = attr.expected_attach_type == BPF_XDP_CPUMAP;
 	return progs[slot].fd ? 0 : -1;
 }
 
