@@ -219,12 +219,8 @@ static void in_allocator(void)
 	if (!ASSERT_OK_PTR(link, "attach kprobe"))
 		goto out;
 	skel->bss->in_system_call = true;
-<<<<<<< HEAD
-	do {
-=======
 	/* How many pages the allocator hands on at a time is its own affair. */
-	for (i = 0; i < 2000 && skel->bss->hits < 200; i++) {
->>>>>>> 7e8980ca6a5532c794dc8f20e2c0464b089f9b06
+	do {
 		mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		munmap(mem, size);
