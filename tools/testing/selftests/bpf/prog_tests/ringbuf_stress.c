@@ -622,7 +622,7 @@ static bool produce_at(const int *chosen, int count, enum beside beside, struct 
 static void every_instruction(enum beside beside)
 {
 	bool only_hit = hits_known && (beside == CONSUMER || beside == SLEEPER), ok = true;
-	int chosen[NR_BREAKPOINTS], count, from;
+	int chosen[NR_BREAKPOINTS], count, from, stride = instructions_stride();
 	struct tally tally = {};
 	struct worker worker;
 
@@ -655,9 +655,9 @@ static void every_instruction(enum beside beside)
 		hits_known = true;
 	if (beside == SLEEPER)
 		ASSERT_EQ(consumer_thread.lost_wakeups, 0, "lost wakeups");
-	ASSERT_GT(tally.slow, 20, "instructions of the slow path");
-	ASSERT_GT(tally.fast, 100, "instructions of the operations");
-	ASSERT_GT(sum_of(KIND_NESTED).inside, 200, "operations inside of another");
+	ASSERT_GT(tally.slow, 20 / stride, "instructions of the slow path");
+	ASSERT_GT(tally.fast, 100 / stride, "instructions of the operations");
+	ASSERT_GT(sum_of(KIND_NESTED).inside, 200 / stride, "operations inside of another");
 out:
 	teardown();
 }
