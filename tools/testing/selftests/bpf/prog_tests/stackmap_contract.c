@@ -1381,8 +1381,8 @@ out:
 
 static void batch_errors(const struct variant *v)
 {
-	batch_fn fn = v->batch;
 	LIBBPF_OPTS(bpf_map_batch_opts, opts);
+	batch_fn fn = v->batch;
 	__u32 count, in;
 	int bit;
 

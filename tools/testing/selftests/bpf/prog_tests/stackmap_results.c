@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the helpers for stacks return and write, byte for byte, for stacks that are the same in every
- * run: each skip, sizes, flags, in each kind of program. STACKMAP_RESULTS names a file for the
+ * What the helpers for stacks return and write, byte for byte, for stacks that are the same in
+ * every run: each skip, sizes, flags, in each kind of program. STACKMAP_RESULTS names a file for the
  * table of it, where addresses are told by names, so that those of two kernels can be compared.
  * It ends with the memory that maps take.
  *
@@ -38,7 +38,7 @@ static void put(const char *format, ...)
 
 static void put_ip(__u64 ip)
 {
-	struct ksym *sym;
+	struct ksym *sym = ip >= text_start && ip < text_end ? ksym_search(ip) : NULL;
 
 	if (ip == PERF_CONTEXT_KERNEL)
 		put(" KERNEL");
@@ -48,7 +48,7 @@ static void put_ip(__u64 ip)
 		put(" syscall");
 	else if (ip == (__u64)forged_probe)
 		put(" probe");
-	else if (ip >= text_start && ip < text_end && (sym = ksym_search(ip)))
+	else if (sym)
 		put(" %s+%#llx", sym->name, ip - (__u64)sym->addr);
 	else if ((long)ip < 0)
 		put(" program");	/* generated, at an address as it comes */
@@ -137,7 +137,7 @@ static void call(enum what what, __u32 size, __u64 flags)
 	const __u8 *behind = (__u8 *)req->buf + size;
 	int i;
 
-	strcpy(before, now);
+	snprintf(before, sizeof(before), "%s", now);
 	len = 0;
 	req->what = what;
 	req->size = size;
@@ -584,8 +584,8 @@ static void other_tasks(void)
 /* What a map takes, as its fdinfo says. */
 static void memory(void)
 {
-	static const __u32 values[] = { 8, 64, 127 * 8 }, entries[] = { 1, 1000, 1024, 1 << 16 };
 	LIBBPF_OPTS(bpf_map_create_opts, opts);
+	static const __u32 values[] = { 8, 64, 127 * 8 }, entries[] = { 1, 1000, 1024, 1 << 16 };
 	int i, j, ids, fd;
 	__u32 size;
 
