@@ -725,12 +725,7 @@ free:
 	btf__free(btf);
 }
 
-#define CASE(name) { #name, name }
-
-static const struct {
-	const char *name;
-	void (*check)(enum bpf_map_type type);
-} cases[] = {
+static const struct type_case cases[] = {
 	CASE(order),
 	CASE(too_many),
 	CASE(arguments),
@@ -748,20 +743,7 @@ static const struct {
 	CASE(no_btf),
 };
 
-static void check_type(const char *type_name, enum bpf_map_type type)
-{
-	char name[64];
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		snprintf(name, sizeof(name), "%s_%s", type_name, cases[i].name);
-		if (test__start_subtest(name))
-			cases[i].check(type);
-	}
-}
-
 void test_queue_stack_batch(void)
 {
-	check_type("queue", BPF_MAP_TYPE_QUEUE);
-	check_type("stack", BPF_MAP_TYPE_STACK);
+	check_types(cases, ARRAY_SIZE(cases));
 }

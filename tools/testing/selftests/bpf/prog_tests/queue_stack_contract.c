@@ -1038,67 +1038,49 @@ out:
 
 /* --- */
 
-#define CONTRACT(name) { #name, name }
-
-static const struct {
-	const char *name;
-	void (*check)(enum bpf_map_type type);
-} contract[] = {
-	CONTRACT(create_sizes),
-	CONTRACT(create_flags_unknown),
-	CONTRACT(create_flags_contradictory),
-	CONTRACT(create_value_too_large),
-	CONTRACT(create_too_many_entries),
-	CONTRACT(create_just_below_limit),
-	CONTRACT(create_numa_node),
-	CONTRACT(memory_reported),
-	CONTRACT(btf_layout),
-	CONTRACT(capacity_exact),
-	CONTRACT(peek_keeps_value),
-	CONTRACT(exist_drops_oldest),
-	CONTRACT(exist_keeps_all_with_room),
-	CONTRACT(like_model),
-	CONTRACT(like_model_in_program),
-	CONTRACT(values_whole),
-	CONTRACT(values_whole_in_program),
-	CONTRACT(push_flags),
-	CONTRACT(push_flags_in_program),
-	CONTRACT(push_flags_when_full),
-	CONTRACT(empty_map),
-	CONTRACT(empty_map_in_program),
-	CONTRACT(full_map_in_program),
-	CONTRACT(key_must_be_null),
-	CONTRACT(no_delete_no_next_key),
-	CONTRACT(pop_takes_no_flags),
-	CONTRACT(peek_takes_no_flags),
-	CONTRACT(peek_into_bad_buffer),
-	CONTRACT(push_from_bad_buffer),
-	CONTRACT(frozen_for_system_calls),
-	CONTRACT(frozen_but_not_for_programs),
-	CONTRACT(read_only_for_system_calls),
-	CONTRACT(write_only_for_system_calls),
-	CONTRACT(read_only_for_programs),
-	CONTRACT(write_only_for_programs),
-	CONTRACT(no_keys_in_programs),
-	CONTRACT(all_program_types),
-	CONTRACT(inner_map),
-	CONTRACT(inner_map_replaced),
+static const struct type_case contract[] = {
+	CASE(create_sizes),
+	CASE(create_flags_unknown),
+	CASE(create_flags_contradictory),
+	CASE(create_value_too_large),
+	CASE(create_too_many_entries),
+	CASE(create_just_below_limit),
+	CASE(create_numa_node),
+	CASE(memory_reported),
+	CASE(btf_layout),
+	CASE(capacity_exact),
+	CASE(peek_keeps_value),
+	CASE(exist_drops_oldest),
+	CASE(exist_keeps_all_with_room),
+	CASE(like_model),
+	CASE(like_model_in_program),
+	CASE(values_whole),
+	CASE(values_whole_in_program),
+	CASE(push_flags),
+	CASE(push_flags_in_program),
+	CASE(push_flags_when_full),
+	CASE(empty_map),
+	CASE(empty_map_in_program),
+	CASE(full_map_in_program),
+	CASE(key_must_be_null),
+	CASE(no_delete_no_next_key),
+	CASE(pop_takes_no_flags),
+	CASE(peek_takes_no_flags),
+	CASE(peek_into_bad_buffer),
+	CASE(push_from_bad_buffer),
+	CASE(frozen_for_system_calls),
+	CASE(frozen_but_not_for_programs),
+	CASE(read_only_for_system_calls),
+	CASE(write_only_for_system_calls),
+	CASE(read_only_for_programs),
+	CASE(write_only_for_programs),
+	CASE(no_keys_in_programs),
+	CASE(all_program_types),
+	CASE(inner_map),
+	CASE(inner_map_replaced),
 };
-
-static void check_type(const char *type_name, enum bpf_map_type type)
-{
-	char name[64];
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(contract); i++) {
-		snprintf(name, sizeof(name), "%s_%s", type_name, contract[i].name);
-		if (test__start_subtest(name))
-			contract[i].check(type);
-	}
-}
 
 void test_queue_stack_contract(void)
 {
-	check_type("queue", BPF_MAP_TYPE_QUEUE);
-	check_type("stack", BPF_MAP_TYPE_STACK);
+	check_types(contract, ARRAY_SIZE(contract));
 }

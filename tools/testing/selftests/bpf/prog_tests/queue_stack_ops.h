@@ -92,4 +92,30 @@ static inline void with_bad_buffers(int fd, void (*check)(int fd, void *buffer))
 	check(fd, pages);
 }
 
+/* What is checked for queues and for stacks, as a subtest each. */
+struct type_case {
+	const char *name;
+	void (*check)(enum bpf_map_type type);
+};
+
+#define CASE(name) { #name, name }
+
+static inline void check_types(const struct type_case *cases, int nr)
+{
+	static const struct {
+		const char *name;
+		enum bpf_map_type type;
+	} types[] = { { "queue", BPF_MAP_TYPE_QUEUE }, { "stack", BPF_MAP_TYPE_STACK } };
+	char name[64];
+	int i, t;
+
+	for (t = 0; t < ARRAY_SIZE(types); t++) {
+		for (i = 0; i < nr; i++) {
+			snprintf(name, sizeof(name), "%s_%s", types[t].name, cases[i].name);
+			if (test__start_subtest(name))
+				cases[i].check(types[t].type);
+		}
+	}
+}
+
 #endif

@@ -326,12 +326,7 @@ static void freed(enum bpf_map_type type)
 	}
 }
 
-#define CASE(name) { #name, name }
-
-static const struct {
-	const char *name;
-	void (*check)(enum bpf_map_type type);
-} cases[] = {
+static const struct type_case cases[] = {
 	CASE(states),
 	CASE(level),
 	CASE(edge),
@@ -343,20 +338,7 @@ static const struct {
 	CASE(freed),
 };
 
-static void check_type(const char *type_name, enum bpf_map_type type)
-{
-	char name[64];
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(cases); i++) {
-		snprintf(name, sizeof(name), "%s_%s", type_name, cases[i].name);
-		if (test__start_subtest(name))
-			cases[i].check(type);
-	}
-}
-
 void serial_test_queue_stack_poll(void)
 {
-	check_type("queue", BPF_MAP_TYPE_QUEUE);
-	check_type("stack", BPF_MAP_TYPE_STACK);
+	check_types(cases, ARRAY_SIZE(cases));
 }
