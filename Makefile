@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; "make help" lists them, README.md says more.
-.PHONY: run shell test mutate stress fuzz coverage soak bench check series rebase deb clean help
+.PHONY: run shell test test-all mutate stress fuzz coverage soak bench check series rebase deb clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -10,6 +10,10 @@ shell:
 
 test:
 	@scripts/test $(CONFIG)
+
+test-all:
+	@scripts/test base stock debug rt none kcsan arm64 i386 riscv64 s390x
+	@scripts/stress
 
 mutate:
 	@scripts/mutate $(NAME)
@@ -47,8 +51,9 @@ clean:
 ## make run              build all that is missing, boot it in QEMU, give a tour
 ## make run CMD='...'    run a shell command in the guest instead
 ## make shell            an interactive shell in the guest
-## make test             all tests on all kernels
-##      CONFIG=base      on one of base, stock, debug, rt
+## make test             all tests on base, stock and debug
+##      CONFIG=base      on one of base, stock, debug, rt, none, kcsan
+## make test-all         on all of these, KUnit on arm64, i386, riscv64 and s390x, then the stress tests
 ## make mutate           break the maps in one place at a time: a test must see each
 ##      NAME=...         these faults only
 ## make stress           the ring buffers' stress tests

@@ -54,6 +54,7 @@
 #include <linux/filter.h>
 #include <linux/kthread.h>
 #include <linux/local_lock.h>
+#include <linux/lockdep.h>
 #include <linux/netdevice.h>
 #include <linux/ptr_ring.h>
 #include <linux/rcupdate.h>
@@ -196,6 +197,7 @@ static void cpu_map_flush_bulk(struct xdp_bulk_queue *bq)
 	struct ptr_ring *ring = &entry->ring;
 	u32 i, sent = 0;
 
+	lockdep_assert_held(&bq->lock);
 	if (unlikely(!bq->count))
 		return;
 

@@ -2,12 +2,13 @@
 /*
  * What a redirect to another CPU costs:
  *
- *   cpumap_bench [-t MILLISECONDS] [-p]
+ *   cpumap_bench [-t MILLISECONDS] [-p] [-r]
  *
  * measures each point for that long, and prints a line for each: what; what arrived, in bytes
  * or packets a second; frames redirected and packets that reached IP, both a second; how busy
  * the receiving CPU was, in percent; of the frames sent, how many were lost, in percent.
  * -p is plain: what comes is not redirected, for comparison. "paced" is at a fixed rate.
+ * -r: only what is forwarded; the caller has set up rules and connection tracking for it.
  *
  * Senders run on CPU 0 (a second one on CPU 1), receivers on CPU 1, to which is redirected. TCP
  * comes through a pair of veth, UDP as live frames of BPF_PROG_TEST_RUN. Expects three
@@ -36,7 +37,6 @@
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
-#include <linux/netfilter.h>
 #include <linux/udp.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -45,7 +45,6 @@
 #define PORT		4242
 #define QSIZE		2048
 #define MAX_FLOWS	16
-#define NR_RULES	4
 #define TICK		4		/* ms; of TCP, paced, a chunk each */
 #define GAP		25000		/* ns between two packets of UDP, paced */
 #define WARM_UP		100		/* ms */
@@ -378,27 +377,21 @@ static void open_receiver(void)
 		fail("UDP socket");
 }
 
-static void attach_rules(void)
-{
-	LIBBPF_OPTS(bpf_netfilter_opts, opts, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD);
-
-	for (opts.priority = 1; opts.priority <= NR_RULES; opts.priority++)
-		if (!bpf_program__attach_netfilter(skel->progs.rule, &opts))
-			fail("attach rule");
-}
-
 int main(int argc, char **argv)
 {
 	struct bpf_cpumap_val value = { .qsize = QSIZE };
 	struct sigaction action = { .sa_handler = interrupt };
+	bool rules = false;
 	__u32 cpu = 1;
 	int opt, prog;
 
-	while ((opt = getopt(argc, argv, "t:p")) != -1) {
+	while ((opt = getopt(argc, argv, "t:pr")) != -1) {
 		if (opt == 't')
 			ms = atoi(optarg);
 		else if (opt == 'p')
 			plain = true;
+		else if (opt == 'r')
+			rules = true;
 		else
 			return 2;
 	}
@@ -423,12 +416,14 @@ int main(int argc, char **argv)
 	if (!plain)
 		check(bpf_xdp_attach(if_nametoindex("dst0"), prog, XDP_FLAGS_DRV_MODE, NULL),
 		      "attach");
+	if (rules) {
+		measure_tcp("tcp paced, forwarded, rules", "cpumap_out", "10.8.0.2", 1, true);
+		return 0;
+	}
 	measure_tcp("tcp", "cpumap_dst", "10.7.0.2", 1, false);
 	measure_tcp("tcp, 16 flows", "cpumap_dst", "10.7.0.2", MAX_FLOWS, false);
 	measure_tcp("tcp paced", "cpumap_dst", "10.7.0.2", 1, true);
 	measure_tcp("tcp paced, forwarded", "cpumap_out", "10.8.0.2", 1, true);
-	attach_rules();
-	measure_tcp("tcp paced, forwarded, rules", "cpumap_out", "10.8.0.2", 1, true);
 
 	/* Live frames need the device's queues as an XDP program has them. */
 	if (plain)

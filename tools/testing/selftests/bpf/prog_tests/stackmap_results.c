@@ -210,18 +210,23 @@ static void all_flags(const char *name, enum what what)
 
 /* --- tables ------------------------------------------------------------------ */
 
-static const __u32 sizes[] = { 0, 8, 16, 24, 40, 64, 126 * 8, 127 * 8, 128 * 8, 130 * 8 };
-static const __u32 odd_sizes[] = { 1, 7, 9, 12, 15, 17, 31, 33, 39, 41, 1015, 1017, 1023, 1025 };
-static const __u32 id_sizes[] = { 0, 8, 31, 32, 33, 40, 64, 96, 160, 256, 320, 1024, 4064 };
-static const __u32 deep_sizes[] = { 8, 127 * 8, 128 * 8, 299 * 8, 300 * 8, 301 * 8 };
-static const __u32 few_sizes[] = { 8, 40, 127 * 8 };
+#define END UINT_MAX	/* of a table of sizes */
 
-#define all_sizes(sizes, name, what, flags) do {					\
-	int all_i;									\
-											\
-	for (all_i = 0; all_i < ARRAY_SIZE(sizes); all_i++)				\
-		all_skips(name, what, sizes[all_i], flags);				\
-} while (0)
+static const __u32 sizes[] = { 0, 8, 16, 24, 40, 64, 126 * 8, 127 * 8, 128 * 8, 130 * 8, END };
+static const __u32 odd_sizes[] = {
+	1, 7, 9, 12, 15, 17, 31, 33, 39, 41, 1015, 1017, 1023, 1025, END
+};
+static const __u32 id_sizes[] = {
+	0, 8, 31, 32, 33, 40, 64, 96, 160, 256, 320, 1024, 4064, END
+};
+static const __u32 deep_sizes[] = { 8, 127 * 8, 128 * 8, 299 * 8, 300 * 8, 301 * 8, END };
+static const __u32 few_sizes[] = { 8, 40, 127 * 8, END };
+
+static void all_sizes(const __u32 *size, const char *name, enum what what, __u64 flags)
+{
+	for (; *size != END; size++)
+		all_skips(name, what, *size, flags);
+}
 
 /* Files at addresses of our own choice, and memory. */
 static __u8 *files;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A program that redirects all to a CPU, and what packets meet behind it. */
+/* Programs that redirect all to a CPU, and count what arrives. */
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
-
-#define NF_ACCEPT 1
 
 char _license[] SEC("license") = "GPL";
 
@@ -17,7 +15,6 @@ struct {
 const volatile bool plain;	/* no redirect */
 __u64 gap;			/* ns from one packet to the next, or 0: as fast as possible */
 __u64 received;			/* by the socket */
-__u64 rules;			/* runs of rules */
 
 /* By CPU. */
 struct {
@@ -48,12 +45,4 @@ int count(struct __sk_buff *skb)
 {
 	__sync_fetch_and_add(&received, 1);
 	return 0;
-}
-
-/* One of some that packets on their way through have to pass. */
-SEC("netfilter")
-int rule(struct bpf_nf_ctx *ctx)
-{
-	__sync_fetch_and_add(&rules, 1);
-	return NF_ACCEPT;
 }
