@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""flame.py STACKS FOLDED SVG FILE...: puts names into what profile wrote, and draws it.
+"""flame.py KALLSYMS STACKS FOLDED SVG FILE...: puts names into what profile wrote, and draws it.
 
-Kernel symbols are the running kernel's, user symbols those of the ELF FILEs, which are found by
-their build ids. FOLDED is for other tools, too; kernel functions have "_[k]" there."""
+User symbols are those of the ELF FILEs, which are found by their build ids. FOLDED is for other tools, too; kernel functions have "_[k]" there."""
 import bisect
 import html
 import os
@@ -65,6 +64,9 @@ def named(line, kernel, files):
         else:
             name = (kernel.find(int(frame, 16) - back) or "[kernel]") + "_[k]"
         names.append(name)
+    # Beyond main() is the start of the program, without frame pointers.
+    if "main" in names:
+        del names[1:names.index("main")]
     return ";".join(names), int(count)
 
 
@@ -117,9 +119,9 @@ def draw(folded, title):
 
 
 def main():
-    raw, folded_file, svg, *paths = sys.argv[1:]
+    kallsyms, raw, folded_file, svg, *paths = sys.argv[1:]
     files = {f.id: f for f in map(File, paths)}
-    with open("/proc/kallsyms", encoding="ascii") as f:
+    with open(kallsyms, encoding="ascii") as f:
         kernel = Symbols((int(a, 16), 0, n) for a, n in
                          re.findall(r"^(\w+) [TtWw] (\S+)", f.read(), re.M))
     folded = {}

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * profile COMMAND FILE: profiles all CPUs while a shell command runs. Writes a line for each stack:
- * "NAME;FRAME;FRAME... COUNT", frames from the outermost on, those of user space as BUILD_ID+OFFSET.
+ * "NAME;FRAME;FRAME... COUNT", the outermost frame first, those of user space as BUILD_ID+OFFSET.
  */
 #include <sys/syscall.h>
 #include <linux/perf_event.h>
 #include "tour.h"
 #include "profile.skel.h"
 
-enum { HZ = 499 };
+enum { HZ = 199 };
 
 /* By their ids. */
 static __u64 kernel[MAX_STACKS][DEPTH];
@@ -41,7 +41,7 @@ static int drain(int map_fd, void *stacks, size_t size)
 		count = ARRAY_SIZE(ids);
 		err = bpf_map_lookup_and_delete_batch(map_fd, from, &next, ids, frames, &count,
 						      NULL);
-		check(!err || err == -ENOENT, "drain: %s", strerror(-err));
+		check(!err || err == -ENOENT, "cannot empty the map: %s", strerror(-err));
 		for (i = 0; i < count; i++)
 			memcpy(stacks + ids[i] * size, (void *)frames + i * size, size);
 		nr += count;
@@ -95,12 +95,12 @@ int main(int argc, char **argv)
 		bpf_link__destroy(clock[i]);
 
 	fd = bpf_map__fd(skel->maps.user_stacks);
-	lost = atoi(fdinfo(fd, "lost"));
+	lost = atoi(map_fdinfo(fd, "lost"));
 	nr = drain(fd, user, sizeof(user[0]));
 	fd = bpf_map__fd(skel->maps.kernel_stacks);
-	lost += atoi(fdinfo(fd, "lost"));
+	lost += atoi(map_fdinfo(fd, "lost"));
 	nr += drain(fd, kernel, sizeof(kernel[0]));
-	check(!atoi(fdinfo(fd, "entries")), "not all stacks came out");
+	check(!atoi(map_fdinfo(fd, "entries")), "not all stacks came out");
 	fd = bpf_map__fd(skel->maps.counts);
 	while (!bpf_map_get_next_key(fd, prev, &s)) {
 		check(!bpf_map_lookup_elem(fd, &s, &count), "no count");

@@ -46,6 +46,7 @@ int main(void)
 	pthread_t thread;
 
 	check(skel && epoll_fd >= 0, "cannot open");
+	setlinebuf(stdout);
 	skel->rodata->parent = getpid();
 	check(!queue__load(skel) && !queue__attach(skel), "cannot load");
 	fd = bpf_map__fd(skel->maps.queue);
@@ -58,10 +59,10 @@ int main(void)
 		       values[nr - 1].pid);
 		for (i = 0; i < nr; i++, seen++)
 			check(values[i].status == seen % 256, "number %d is not in order", seen);
-		usleep(100000);		/* there is other work to do */
+		usleep(200000);		/* there is other work to do */
 	}
 	pthread_join(thread, NULL);
-	check(!atoi(fdinfo(fd, "entries")), "more ended than were started");
+	check(!atoi(map_fdinfo(fd, "entries")), "more ended than were started");
 	printf("%d processes started, %d came out, in the order they ended\n", NR, seen);
 	queue__destroy(skel);
 	return 0;

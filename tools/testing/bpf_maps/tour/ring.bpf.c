@@ -15,6 +15,7 @@ struct trace_event_raw_sched_process_exec {
 } __attribute__((preserve_access_index));
 
 const volatile int parent;	/* whose children count */
+__u32 started;
 
 /* tour: submit */
 struct {
@@ -27,13 +28,15 @@ int process_starts(struct trace_event_raw_sched_process_exec *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct start *s;
+	__u32 nr;
 
 	if (task->real_parent->tgid != parent)
 		return 0;
+	nr = __sync_fetch_and_add(&started, 1);
 	s = bpf_ringbuf_reserve(&ring, sizeof(*s), 0);
 	if (!s)		/* no room: the kernel has counted it */
 		return 0;
-	s->pid = task->tgid;
+	s->nr = nr;
 	s->lost = bpf_ringbuf_query(&ring, BPF_RB_LOST);
 	bpf_probe_read_kernel_str(s->file, sizeof(s->file),
 				  (void *)ctx + (ctx->__data_loc_filename & 0xffff));

@@ -21,7 +21,7 @@
 #define check(ok, ...) do { if (!(ok)) errx(1, __VA_ARGS__); } while (0)
 
 /* What follows the key in the map's fdinfo; the next call overwrites it. */
-static inline char *fdinfo(int map_fd, const char *key)
+static inline char *map_fdinfo(int map_fd, const char *key)
 {
 	static char line[512];
 	size_t len = strlen(key);

@@ -9,13 +9,13 @@ struct ended {
 };
 
 struct start {
-	__u32 pid;
-	__u32 lost;		/* records lost so far */
+	__u32 nr;		/* how many were started before */
+	__u32 lost;		/* records lost before */
 	char file[120];
 };
 
 #define DEPTH 64		/* frames of a stack */
-#define MAX_STACKS 4096
+#define MAX_STACKS 8192
 
 struct sample {
 	__s32 user, kernel;	/* ids of stacks, or negative errors */
