@@ -59,8 +59,9 @@ def named(line, kernel, files):
             build_id, offset = frame.split("+")
             file = files.get(build_id)
             name = file.find(int(offset, 16) - back) if file else "[unknown]"
-            if name.startswith("[") and name == names[-1]:
-                continue
+            # Beyond code without frame pointers, what looks like frames is none.
+            if names[-1] == "[unknown]" or (name == names[-1] and name.startswith("[")):
+                names.pop()
         else:
             name = (kernel.find(int(frame, 16) - back) or "[kernel]") + "_[k]"
         names.append(name)
