@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct word {
 	struct word *next;
@@ -39,12 +40,24 @@ static struct word *find_word(const char *text)
 	return w;
 }
 
+static int next_char(void)
+{
+	static unsigned char buf[16384];
+	static ssize_t len, at;
+
+	if (at >= len) {
+		len = read(STDIN_FILENO, buf, sizeof(buf));
+		at = 0;
+	}
+	return len > 0 ? buf[at++] : EOF;
+}
+
 static size_t read_word(char *text, size_t size)
 {
 	size_t len = 0;
 	int c;
 
-	while ((c = getchar_unlocked()) != EOF && (isalpha(c) || !len)) {
+	while ((c = next_char()) != EOF && (isalpha(c) || !len)) {
 		if (isalpha(c) && len < size - 1)
 			text[len++] = c;
 	}
@@ -69,7 +82,7 @@ int main(int argc, char **argv)
 	int i;
 
 	for (i = 0; i < atoi(argv[1]); i++) {
-		rewind(stdin);
+		lseek(STDIN_FILENO, 0, SEEK_SET);
 		count_words();
 	}
 	if (most)
