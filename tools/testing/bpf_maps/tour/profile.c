@@ -8,7 +8,7 @@
 #include "tour.h"
 #include "profile.skel.h"
 
-enum { HZ = 199 };
+enum { HZ = 499 };
 
 /* By their ids. */
 static __u64 kernel[MAX_STACKS][DEPTH];
