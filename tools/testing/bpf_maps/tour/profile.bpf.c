@@ -4,6 +4,15 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct sample);
+	__type(value, __u64);
+	__uint(max_entries, 4 * MAX_STACKS);
+} counts SEC(".maps");
+
+__u64 samples;
+
 /* tour: profile */
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
@@ -20,16 +29,6 @@ struct {
 	__uint(value_size, DEPTH * sizeof(struct bpf_stack_build_id));
 	__uint(max_entries, MAX_STACKS);
 } user_stacks SEC(".maps");
-
-/* tour: sample */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct sample);
-	__type(value, __u64);
-	__uint(max_entries, 4 * MAX_STACKS);
-} counts SEC(".maps");
-
-__u64 samples;
 
 SEC("perf_event")
 int profile(void *ctx)
