@@ -91,8 +91,10 @@
 
 /* What a batch copies in one go, in bytes, if a value is not larger. */
 #define BATCH_BYTES	SZ_64K
-/* The same where all is to be of one moment: as long as the lock is held for any value. */
-#define MOMENT_BYTES	KMALLOC_MAX_SIZE
+/* The same where all is to be of one moment; other CPUs wait about a millisecond. */
+#define MOMENT_BYTES	(IS_ENABLED(CONFIG_PREEMPT_RT) ? BATCH_BYTES : SZ_4M)
+/* How many values of a stack, which are copied one by one. */
+#define MOMENT_VALUES	SZ_64K
 /* How often a copy is started again that was overtaken, or whose pages went away again. */
 #define BATCH_TRIES	16
 /* How often a push that needs both locks finds the second one taken. */
@@ -623,6 +625,8 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 	long place = 0;
 
 	chunk = max_t(u32, (remove ? BATCH_BYTES : MOMENT_BYTES) / size, 1);
+	if (type == QS_STACK)
+		chunk = min(chunk, MOMENT_VALUES);
 	for (*nr = 0, limit = chunk; *nr < max; cond_resched()) {
 		if (fatal_signal_pending(current))
 			return -EINTR;

@@ -487,6 +487,8 @@ struct mappings {
 static void init_mappings(struct mappings *maps, bool may_sleep)
 {
 	maps->nr = 0;
+	/* Programs that may sleep also call with RCU held, preemption off, and from timers. */
+	may_sleep = may_sleep && !in_atomic() && !rcu_preempt_depth();
 	maps->reads_left = may_sleep ? MAX_FILE_READS : 0;
 	maps->missing = NULL;
 }
@@ -792,6 +794,7 @@ BPF_CALL_3(bpf_get_stackid_sleepable, struct pt_regs *, regs, struct bpf_map *, 
 const struct bpf_func_proto bpf_get_stackid_sleepable_proto = {
 	.func		= bpf_get_stackid_sleepable,
 	.gpl_only	= true,
+	.might_sleep	= true,
 	.ret_type	= RET_INTEGER,
 	.arg1_type	= ARG_PTR_TO_CTX,
 	.arg2_type	= ARG_CONST_MAP_PTR,

@@ -123,6 +123,7 @@ typedef struct { unsigned long pgprot; } pgprot_t;
 #define offsetofend(t, m)	(offsetof(t, m) + sizeof(((t *)0)->m))
 #define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
 #define SZ_64K			0x10000
+#define SZ_4M			0x400000
 #define NSEC_PER_SEC		1000000000L
 #define time_after64(a, b)	((s64)((b) - (a)) < 0)
 

@@ -2,13 +2,14 @@
 /*
  * How fast programs write records of various sizes into a ring buffer:
  *
- *   ringbuf_sizes [-t MILLISECONDS] [-p PRODUCERS]
+ *   ringbuf_sizes [-t MILLISECONDS] [-p PRODUCERS] [-s BYTES]
  *
  * measures each point for that long, with 1, 2, 4... pinned producers up to that many, and
  * prints a line for each: what was called, producers, bytes of payload, millions of records
  * a second, the share in percent of the runs that counted, how many records were refused, and
  * how many ns a cache line took from one CPU to the next (whether a host runs both on one core
- * or not matters more than all else). "loop" calls nothing: what measuring costs.
+ * or not matters more than all else). "loop" calls nothing: what measuring costs. -s: records of
+ * this size only, and "reserve" only.
  *
  * A program writes many records in a run and takes the time itself, so system calls do not
  * count. There is no consumer thread: after each run a producer moves consumer_pos up to
@@ -269,16 +270,19 @@ static bool has_overwrite(void)
 
 int main(int argc, char **argv)
 {
-	unsigned int i, ms = 300, max_producers = 1;
+	unsigned int i, ms = 300, max_producers = 1, size = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:p:")) != -1) {
+	while ((opt = getopt(argc, argv, "t:p:s:")) != -1) {
 		switch (opt) {
 		case 't':
 			ms = atoi(optarg);
 			break;
 		case 'p':
 			max_producers = atoi(optarg);
+			break;
+		case 's':
+			size = atoi(optarg);
 			break;
 		default:
 			return 2;
@@ -290,7 +294,9 @@ int main(int argc, char **argv)
 	nr_producers = 1;
 	measure("loop", sizes[0], ms);
 	for (; nr_producers <= max_producers; nr_producers *= 2) {
-		for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		if (size)
+			measure("reserve", size, ms);
+		for (i = 0; !size && i < sizeof(sizes) / sizeof(*sizes); i++) {
 			measure("reserve", sizes[i], ms);
 			measure("output", sizes[i], ms);
 			if (has_overwrite())

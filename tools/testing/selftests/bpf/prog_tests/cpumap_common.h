@@ -140,7 +140,7 @@ static inline bool set_policy(int policy, int priority)
 static inline bool hold_cpu(int cpu)
 {
 	return ASSERT_TRUE(set_cpu(cpu), "pin thread") &&
-	       ASSERT_TRUE(set_policy(SCHED_FIFO, 50), "real-time priority");
+	       ASSERT_TRUE(set_policy(SCHED_FIFO, 1), "real-time priority");
 }
 
 static inline void leave_cpu(void)

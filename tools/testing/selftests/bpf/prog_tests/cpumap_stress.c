@@ -39,7 +39,7 @@ struct worker {
 	pthread_t thread;
 	void (*work)(struct worker *me);
 	int cpu;		/* -1: any */
-	int priority;		/* 0: not real-time */
+	bool real_time;
 	int socket;
 	unsigned int seed;
 	__u32 seq;
@@ -53,19 +53,19 @@ static void *run_worker(void *arg)
 	struct worker *me = arg;
 
 	if ((me->cpu >= 0 && !set_cpu(me->cpu)) ||
-	    (me->priority && !set_policy(SCHED_FIFO, me->priority)))
+	    (me->real_time && !set_policy(SCHED_RR, 1)))
 		return (void *)1;
 	while (!stopped())
 		me->work(me);
 	return NULL;
 }
 
-static void start_worker(void (*work)(struct worker *me), int cpu, int priority)
+static void start_worker(void (*work)(struct worker *me), int cpu, bool real_time)
 {
 	struct worker *me = &workers[nr_workers];
 
 	*me = (struct worker) {
-		.work = work, .cpu = cpu, .priority = priority, .seed = nr_workers,
+		.work = work, .cpu = cpu, .real_time = real_time, .seed = nr_workers,
 		.socket = open_sender(),
 	};
 	if (ASSERT_OK(pthread_create(&me->thread, NULL, run_worker, me), "start thread"))
@@ -92,7 +92,10 @@ static void send_some(struct worker *me)
 	me->seq += 32;
 }
 
-/* As a real-time task: nothing else runs on its CPU for 10 ms of each 12. */
+/*
+ * As a real-time task: nothing else runs on its CPU for 10 ms of each 12, but threads for
+ * interrupts and RCU on PREEMPT_RT.
+ */
 static void hog(struct worker *me)
 {
 	__u64 end = get_time_ns() + 10000000;
@@ -240,12 +243,12 @@ static void change_entries(enum change what, bool hogs, int updaters)
 	    !ASSERT_OK(set_entry(s.cpus, 1, QSIZE, s.skel->progs.second), "entry 1"))
 		return;
 	for (i = 0; i < 2; i++) {
-		start_worker(send_some, i, 0);
+		start_worker(send_some, i, false);
 		if (hogs)
-			start_worker(hog, i, 50);
+			start_worker(hog, i, true);
 	}
 	while (updaters--)
-		start_worker(update, -1, 0);
+		start_worker(update, -1, false);
 	check_for_a_while();
 	stop_workers();
 	set_device_up(true);
@@ -305,7 +308,7 @@ static bool fill_ring(void)
 
 	if (!two_cpus() || !ASSERT_TRUE(set_cpu(1), "pin thread"))
 		return false;
-	start_worker(hog_all, 0, 50);
+	start_worker(hog_all, 0, true);
 	/* Now and then the scheduler lets others run for a moment. */
 	send_packets(s.sender, 0, BURST);
 	filled = ASSERT_TRUE(wait_for(s.bss->tallies[0].enqueued == BURST), "ring is filled");
@@ -430,7 +433,7 @@ static void cpu_offline(void)
 	s.bss->first_cpu = 1;
 	if (!ASSERT_OK(set_entry(s.cpus, 1, QSIZE, NULL), "entry"))
 		return;
-	start_worker(send_some, 0, 0);
+	start_worker(send_some, 0, false);
 	do {
 		if (!cpu_off_and_on(rounds % 2))
 			break;

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <sys/auxv.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <bpf/btf.h>
 #include "stackmap_programs.h"
@@ -2056,10 +2057,10 @@ static bool page_out(int fd, void *mem, int pages)
 }
 
 /*
- * @prog at the probe, on a file that is not in memory: not resolved where nobody may wait for it,
- * else read.
+ * @prog at the probe, with the helpers from @first on, on a file that is not in memory: not
+ * resolved where nobody may wait for it, else read.
  */
-static void build_id_paged_out(struct bpf_program *prog, bool resolved)
+static void build_id_paged_out(struct bpf_program *prog, enum what first, bool resolved)
 {
 	char path[] = "stackmap_paged_out.XXXXXX";
 	__u8 id[BPF_BUILD_ID_SIZE];
@@ -2079,7 +2080,7 @@ static void build_id_paged_out(struct bpf_program *prog, bool resolved)
 	ips[0] = (__u64)mem + 0x3456;
 	ips[1] = FORGED_IP(1, 1);
 	ips[2] = (__u64)mem + 0x2000;
-	for (i = STACKID; i <= TASK_STACK; i++) {
+	for (i = first; i <= TASK_STACK; i++) {
 		if (!page_out(fd, mem, 4))
 			goto out;
 		req->what = i;
@@ -2105,7 +2106,7 @@ static void build_id_paged_out(struct bpf_program *prog, bool resolved)
 		ASSERT_TRUE(is_raw(frames_read() + 2, ips[1]), "second frame");
 		ASSERT_EQ(frames_read()[4].status, BPF_STACK_BUILD_ID_EMPTY, "what is behind");
 	}
-	assert_fdinfo(map, 1, 0);
+	assert_fdinfo(map, first == STACKID, 0);
 out:
 	if (mem)
 		munmap(mem, 4 * 4096);
@@ -2118,14 +2119,24 @@ out:
 static void build_id_paged_out_atomic(void)
 {
 	if (open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
-		build_id_paged_out(skel->progs.at_uprobe, false);
+		build_id_paged_out(skel->progs.at_uprobe, STACKID, false);
 	teardown();
 }
 
 static void build_id_paged_out_sleepable(void)
 {
 	if (open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
-		build_id_paged_out(skel->progs.at_sleepable_uprobe, true);
+		build_id_paged_out(skel->progs.at_sleepable_uprobe, STACKID, true);
+	teardown();
+}
+
+/* A kernel that is not preemptible does not count sections, and cannot tell. */
+static void build_id_paged_out_in_section(const struct variant *v)
+{
+	struct utsname name;
+
+	if (ASSERT_OK(uname(&name), "uname") && open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
+		build_id_paged_out(find_program(v), STACK, !strstr(name.version, "PREEMPT"));
 	teardown();
 }
 
@@ -2623,7 +2634,14 @@ static const struct variant variants[] = {
 	/* Refused by the verifier of stock 6.12.117. */
 	{ "in_sleepable_fentry", in_program, "at_sleepable_fentry" },
 	{ "in_sleepable_uprobe", in_probe, "at_sleepable_uprobe" },
+	{ "build_id_paged_out_rcu_held", build_id_paged_out_in_section, "copy_with_rcu_held" },
+	{ "build_id_paged_out_preemption_off", build_id_paged_out_in_section,
+	  "copy_with_preemption_off" },
 
+	{ "rejected_with_rcu_held", rejected, "take_with_rcu_held",
+	  "sleepable helper bpf_get_stackid#27 in rcu_read_lock region" },
+	{ "rejected_with_preemption_off", rejected, "take_with_preemption_off",
+	  "sleepable helper bpf_get_stackid#27 in non-preemptible region" },
 	{ "rejected_lookup", rejected, "lookup_elem",
 	  "cannot pass map_type 7 into func bpf_map_lookup_elem#1" },
 	{ "rejected_update", rejected, "update_elem",

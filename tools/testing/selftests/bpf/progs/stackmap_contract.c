@@ -29,6 +29,10 @@ bool hold, held, held_in_vain;	/* a program that waits at its place */
 
 struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 void bpf_task_release(struct task_struct *p) __ksym;
+void bpf_rcu_read_lock(void) __ksym;
+void bpf_rcu_read_unlock(void) __ksym;
+void bpf_preempt_disable(void) __ksym;
+void bpf_preempt_enable(void) __ksym;
 
 /* Without the map, which stock 6.12.117 refuses to sleepable programs. */
 static __always_inline void copy(void *ctx, struct stack_request *req)
@@ -125,6 +129,43 @@ SEC("?uprobe.s")
 int copy_at_sleepable_uprobe(struct pt_regs *ctx)
 {
 	copy(ctx, &requests[0]);
+	return 0;
+}
+
+/* Where a program that may sleep otherwise must not. */
+SEC("?uprobe.s")
+int copy_with_rcu_held(struct pt_regs *ctx)
+{
+	bpf_rcu_read_lock();
+	copy(ctx, &requests[0]);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+SEC("?uprobe.s")
+int copy_with_preemption_off(struct pt_regs *ctx)
+{
+	bpf_preempt_disable();
+	copy(ctx, &requests[0]);
+	bpf_preempt_enable();
+	return 0;
+}
+
+SEC("?uprobe.s")
+int take_with_rcu_held(struct pt_regs *ctx)
+{
+	bpf_rcu_read_lock();
+	requests[0].ret = bpf_get_stackid(ctx, &stacks, 0);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+SEC("?uprobe.s")
+int take_with_preemption_off(struct pt_regs *ctx)
+{
+	bpf_preempt_disable();
+	requests[0].ret = bpf_get_stackid(ctx, &stacks, 0);
+	bpf_preempt_enable();
 	return 0;
 }
 
