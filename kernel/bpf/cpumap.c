@@ -50,6 +50,7 @@
 #include <linux/bpf.h>
 #include <linux/btf_ids.h>
 #include <linux/completion.h>
+#include <linux/cpu.h>
 #include <linux/cpumask.h>
 #include <linux/filter.h>
 #include <linux/kthread.h>
@@ -503,6 +504,19 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, u32 n, int sched)
 	local_bh_enable();
 }
 
+/*
+ * The scheduler let the kthread run anywhere when the CPU went offline. Not while CPUs come and go:
+ * it would stay where it is, and not be allowed there.
+ */
+static void cpu_map_bind_again(struct bpf_cpu_map_entry *entry)
+{
+	if (!cpus_read_trylock())
+		return;
+	if (cpu_online(entry->cpu))
+		set_cpus_allowed_ptr(current, cpumask_of(entry->cpu));
+	cpus_read_unlock();
+}
+
 static int cpu_map_kthread(void *data)
 {
 	struct bpf_cpu_map_entry *entry = data;
@@ -530,9 +544,8 @@ static int cpu_map_kthread(void *data)
 		}
 		__set_current_state(TASK_RUNNING);
 
-		/* The scheduler widened it when the CPU went offline. */
 		if (unlikely(!is_percpu_thread() && cpu_online(entry->cpu)))
-			set_cpus_allowed_ptr(current, cpumask_of(entry->cpu));
+			cpu_map_bind_again(entry);
 
 		n = __ptr_ring_consume_batched(&entry->ring, entry->batch, CPU_MAP_BATCH_SIZE);
 		cpu_map_run_batch(entry, n, sched);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
+#include <sys/utsname.h>
 #include "test_progs.h"
 
 /* --- CPUs -------------------------------------------------------------------- */
@@ -34,6 +35,20 @@ static inline void unpin(void)
 
 	memset(&set, 0xff, sizeof(set));
 	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "free thread");
+}
+
+/* --- the kernel's kind ------------------------------------------------------- */
+
+static inline bool kernel_is(const char *what)
+{
+	struct utsname name;
+
+	return !uname(&name) && strstr(name.version, what);
+}
+
+static inline bool preempt_rt(void)
+{
+	return kernel_is("PREEMPT_RT");
 }
 
 /* --- files of the kernel ----------------------------------------------------- */

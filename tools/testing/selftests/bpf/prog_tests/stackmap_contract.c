@@ -6,7 +6,6 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <sys/auxv.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <bpf/btf.h>
 #include "stackmap_programs.h"
@@ -2133,10 +2132,8 @@ static void build_id_paged_out_sleepable(void)
 /* A kernel that is not preemptible does not count sections, and cannot tell. */
 static void build_id_paged_out_in_section(const struct variant *v)
 {
-	struct utsname name;
-
-	if (ASSERT_OK(uname(&name), "uname") && open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
-		build_id_paged_out(find_program(v), STACK, !strstr(name.version, "PREEMPT"));
+	if (open_sized(16, 8 * IDS_SIZE, BPF_F_STACK_BUILD_ID))
+		build_id_paged_out(find_program(v), STACK, !kernel_is("PREEMPT"));
 	teardown();
 }
 

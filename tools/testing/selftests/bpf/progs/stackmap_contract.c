@@ -241,12 +241,28 @@ int BPF_PROG(after_putting)
 	return take_nested(ctx);
 }
 
+/* On PREEMPT_RT. */
+struct rw_semaphore___rt {
+	struct {
+		atomic_t readers;
+	} rwbase;
+} __attribute__((preserve_access_index));
+
+static bool is_locked(struct rw_semaphore *sem)
+{
+	struct rw_semaphore___rt *rt = (void *)sem;
+
+	if (bpf_core_field_exists(rt->rwbase))
+		return BPF_CORE_READ(rt, rwbase.readers.counter) != (int)(1U << 31);
+	return BPF_CORE_READ(sem, count.counter);
+}
+
 SEC("?fentry/__kernel_read")
 int BPF_PROG(at_kernel_read)
 {
 	if (bpf_get_current_pid_tgid() >> 32 == other_pid && nest) {
 		reads++;
-		if (bpf_get_current_task_btf()->mm->mmap_lock.count.counter)
+		if (is_locked(&bpf_get_current_task_btf()->mm->mmap_lock))
 			reads_locked++;
 	}
 	return 0;
