@@ -45,7 +45,7 @@
 #define PORT		4242
 #define QSIZE		2048
 #define MAX_FLOWS	16
-#define TICK		4		/* ms; of TCP, paced, a chunk each */
+#define TICK		1		/* ms; of TCP, paced, a chunk each */
 #define GAP		25000		/* ns between two packets of UDP, paced */
 #define WARM_UP		100		/* ms */
 #define CHUNK		32768

@@ -418,14 +418,19 @@ struct packet {
 /* Sends packets @from to @from + @nr - 1, and returns how many the device took. */
 static inline int send_packets(int fd, __u32 from, int nr)
 {
+	const int len = sizeof(struct udphdr) + sizeof(struct numbered);
 	struct packet packet;
 	int sent = 0, i;
 
 	memset(&packet, 0, sizeof(packet));
-	fill_ip(&packet, IPPROTO_UDP, sizeof(packet.udp) + sizeof(packet.n));
+	fill_ip(&packet, IPPROTO_UDP, len);
 	packet.udp.source = htons(UDP_PORT);
 	packet.udp.dest = htons(UDP_PORT);
-	packet.udp.len = htons(sizeof(packet.udp) + sizeof(packet.n));
+	packet.udp.len = htons(len);
+	/* The same for all: what a number adds, its complement takes away. */
+	packet.n.check = ~packet.n.seq;
+	packet.udp.check = csum_tcpudp_magic(packet.ip.saddr, packet.ip.daddr, len, IPPROTO_UDP,
+					     checksum(&packet.udp, len, 0));
 	for (i = 0; i < nr; i++) {
 		packet.n.seq = from + i;
 		packet.n.check = ~packet.n.seq;

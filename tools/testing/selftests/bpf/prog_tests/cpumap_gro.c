@@ -175,6 +175,35 @@ static void datagrams_are_not_merged(void)
 	assert_arrived();
 }
 
+static void datagrams_are_merged_where_asked(void)
+{
+	struct timeval limit = { .tv_sec = 60 };
+	int on = 1, calls = 0, wrong = 0, n, i;
+	struct numbered values[BURST];
+	__u32 seq = 0;
+
+	if (!ASSERT_OK(set_entry(s.cpus, 0, QSIZE, NULL), "entry") ||
+	    !ASSERT_OK(setsockopt(s.receiver, SOL_SOCKET, SO_DETACH_BPF, &on, sizeof(on)),
+		       "detach filter") ||
+	    !ASSERT_OK(setsockopt(s.receiver, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)),
+		       "limit of time") ||
+	    !ASSERT_OK(setsockopt(s.receiver, SOL_UDP, UDP_GRO, &on, sizeof(on)), "ask") ||
+	    !hold_cpu(0))
+		return;
+	ASSERT_EQ(send_packets(s.sender, 0, BURST), BURST, "packets sent");
+	leave_cpu();
+	for (; seq < BURST; calls++) {
+		n = recv(s.receiver, values, sizeof(values), 0);
+		if (!ASSERT_GT(n, 0, "datagrams arrive"))
+			return;
+		for (i = 0; i < n / sizeof(*values); i++)
+			wrong += values[i].seq != seq++;
+	}
+	ASSERT_EQ(wrong, 0, "datagrams lost or out of order");
+	ASSERT_LE(calls, BURST / 8, "calls that got them");
+	assert_arrived();
+}
+
 static void *write_stream(void *arg)
 {
 	int fd = *(int *)arg, sent, n;
@@ -274,6 +303,7 @@ void serial_test_cpumap_gro(void)
 	RUN(few_segments_are_not_held_back);
 	RUN(one_datagram_is_not_held_back);
 	RUN(datagrams_are_not_merged);
+	RUN(datagrams_are_merged_where_asked);
 	RUN(stream);
 	run("generic_mode_merges_nothing", generic_mode_merges_nothing, XDP_FLAGS_SKB_MODE);
 	assert_no_leaks(watch);
