@@ -716,9 +716,9 @@ static bool wakeup_off_and_on(struct ringbuf_offline *obj)
 }
 
 /*
- * The last that CPU 1 does is to commit a record, and to want a wakeup. Without "irq_work: run
- * what a CPU left that went offline", the consumer sleeps until the CPU is back, with at_switch on
- * PREEMPT_RT, or for ever, with at_death.
+ * The last that CPU 1 does is to commit a record and to want a wakeup. Without "irq_work: run what
+ * a CPU left that went offline", the consumer sleeps on: at_switch, on PREEMPT_RT, until the CPU
+ * is back; at_death, without PREEMPT_RT, for good, and CPU 1 runs no irq_work any more.
  */
 static void wakeup_offline(bool at_death)
 {
