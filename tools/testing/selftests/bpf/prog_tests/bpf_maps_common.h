@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What tests of queues, stacks, ring buffers and stack traces share. */
+/* What tests of all these maps share. */
 #ifndef __BPF_MAPS_COMMON_H
 #define __BPF_MAPS_COMMON_H
 
@@ -97,6 +97,27 @@ static inline unsigned long fdinfo_line(int fd, const char *key)
 	fclose(file);
 	ASSERT_EQ(seen, 1, key);
 	return value;
+}
+
+/* --- a CPU that goes away ----------------------------------------------------- */
+
+#define CPU1_ONLINE "/sys/devices/system/cpu/cpu1/online"
+
+static inline bool can_go_offline(void)
+{
+	if (!two_cpus())
+		return false;
+	if (!access(CPU1_ONLINE, W_OK))
+		return true;
+	printf("SKIP: CPU 1 cannot go offline\n");
+	test__skip();
+	return false;
+}
+
+static inline bool set_online(bool online)
+{
+	return ASSERT_OK(write_string(CPU1_ONLINE, 0, online ? "1" : "0"),
+			 online ? "CPU 1 goes online" : "CPU 1 goes offline");
 }
 
 /* --- NMIs -------------------------------------------------------------------- */

@@ -19,7 +19,7 @@
 #include <linux/if_link.h>
 #include <linux/sockios.h>
 #include <linux/udp.h>
-#include "test_progs.h"
+#include "bpf_maps_common.h"
 #include "network_helpers.h"
 #include "progs/cpumap_redirect.h"
 #include "cpumap_leaks.skel.h"
@@ -243,15 +243,6 @@ static inline int set_entry(int map, __u32 cpu, __u32 qsize, const struct bpf_pr
 	};
 
 	return bpf_map_update_elem(map, &cpu, &val, 0);
-}
-
-static inline bool two_cpus(void)
-{
-	if (sysconf(_SC_NPROCESSORS_ONLN) >= 2)
-		return true;
-	printf("SKIP: needs two CPUs\n");
-	test__skip();
-	return false;
 }
 
 /* --- network ----------------------------------------------------------------- */

@@ -12,7 +12,6 @@
 #include <net/if.h>
 #include "cpumap_common.h"
 
-#define ONLINE "/sys/devices/system/cpu/cpu1/online"
 #define QSIZE 512
 
 static struct setup s;
@@ -378,16 +377,6 @@ static void device_with_packets(void)
 	delete_net();
 }
 
-static bool set_online(bool online)
-{
-	int fd = open(ONLINE, O_WRONLY), err;
-
-	err = fd < 0 || write(fd, online ? "1" : "0", 1) != 1 ? -errno : 0;
-	if (fd >= 0)
-		close(fd);
-	return ASSERT_OK(err, online ? "CPU 1 goes online" : "CPU 1 goes offline");
-}
-
 static bool packets_arrive(void)
 {
 	__u64 before = s.bss->received;
@@ -422,13 +411,8 @@ static void cpu_offline(void)
 	__u64 end = get_time_ns() + stress_nsecs();
 	int rounds = 0;
 
-	if (!two_cpus())
+	if (!can_go_offline())
 		return;
-	if (access(ONLINE, W_OK)) {
-		printf("SKIP: CPU 1 cannot go offline\n");
-		test__skip();
-		return;
-	}
 	nr_wrong = 0;
 	s.bss->first_cpu = 1;
 	if (!ASSERT_OK(set_entry(s.cpus, 1, QSIZE, NULL), "entry"))

@@ -10,6 +10,7 @@
 #include "ringbuf_common.h"
 #include "progs/ringbuf_stress.h"
 #include "ringbuf_free.skel.h"
+#include "ringbuf_offline.skel.h"
 #include "ringbuf_stress.skel.h"
 
 static struct ringbuf_stress *skel;
@@ -99,7 +100,7 @@ static unsigned long consume_committed(unsigned long pos)
 	return pos;
 }
 
-enum consumer { KEEPS_UP, LAGS, SLEEPS };
+enum consumer { KEEPS_UP, LAGS, SLEEPS, SLEEPS_FOREVER };
 
 static struct {
 	pthread_t thread;
@@ -132,6 +133,8 @@ static void *consume(void *arg)
 		pos = consume_committed(pos);
 		if (consumer_thread.how == SLEEPS)
 			sleep_until_woken(epoll, pos);
+		if (consumer_thread.how == SLEEPS_FOREVER)
+			epoll_events(epoll, -1);
 	}
 	consume_committed(pos);
 	close(epoll);
@@ -704,6 +707,61 @@ static void freed_while_committing(void)
 	ASSERT_EQ(taint_flags(), before, "taint flags");
 }
 
+/* --- a CPU that goes away ---------------------------------------------------- */
+
+/* One round: what CPU 1 left behind does not keep the consumer from being woken. */
+static bool wakeup_off_and_on(struct ringbuf_offline *obj)
+{
+	__u64 before = obj->bss->committed;
+	bool ok;
+
+	if (!set_online(false))
+		return false;
+	ok = ASSERT_GT(obj->bss->committed, before, "records of the CPU on its way out") &&
+	     ASSERT_OK(run_prog(obj->progs.produce), "record from another CPU") &&
+	     wait_for_consumer(0);
+	return set_online(true) && ok;
+}
+
+/*
+ * The last that CPU 1 does is to commit a record and to want a wakeup. Without "irq_work: run what
+ * a CPU left that went offline", the consumer sleeps on: at_switch, on PREEMPT_RT, until the CPU
+ * is back; at_death, without PREEMPT_RT, for good, and CPU 1 runs no irq_work any more.
+ */
+static void wakeup_offline(bool at_death)
+{
+	struct ringbuf_offline *obj;
+	int rounds = 0;
+
+	if (!can_go_offline())
+		return;
+	memset(&seen, 0, sizeof(seen));
+	obj = ringbuf_offline__open();
+	if (!ASSERT_OK_PTR(obj, "open skeleton"))
+		return;
+	bpf_program__set_autoload(at_death ? obj->progs.at_death : obj->progs.at_switch, true);
+	pin_to(0);
+	if (!ASSERT_OK(ringbuf_offline__load(obj), "load skeleton") ||
+	    !ring_map(&ring, obj->maps.ring) ||
+	    !ASSERT_OK(ringbuf_offline__attach(obj), "attach") || !start_consumer(SLEEPS_FOREVER))
+		goto out;
+
+	while (wakeup_off_and_on(obj) && ++rounds < 4)
+		;
+	ringbuf_offline__detach(obj);
+	kern_sync_rcu();
+	end_consumer();
+
+	ASSERT_EQ(rounds, 4, "rounds");
+	ASSERT_EQ(obj->bss->refused, 0, "records refused");
+	ASSERT_EQ(seen.small, obj->bss->committed, "records");
+out:
+	unpin();
+	ring_unmap(&ring);
+	ring.consumer_pos = NULL;
+	ringbuf_offline__destroy(obj);
+}
+
 void serial_test_ringbuf_stress(void)
 {
 	int i;
@@ -733,4 +791,8 @@ void serial_test_ringbuf_stress(void)
 	overwrite = false;
 	if (test__start_subtest("freed_while_committing"))
 		freed_while_committing();
+	if (test__start_subtest("wakeup_cpu_offline"))
+		wakeup_offline(false);
+	if (test__start_subtest("wakeup_cpu_offline_late"))
+		wakeup_offline(true);
 }
