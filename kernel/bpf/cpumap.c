@@ -22,9 +22,10 @@
  * full or when the driver's NAPI poll ends. Generic XDP redirects skbs, each by itself; in the
  * ring their pointers have CPU_MAP_SKB set. A full ring drops, and counts what it drops.
  *
- * The kthread takes batches out of the ring. In one section with softirqs off, a batch meets the
- * program, its redirects are flushed, its frames become skbs and pass GRO, and GRO is flushed:
- * nothing is held back when no packet follows. Generic XDP rules GRO out for its device, so its
+ * The kthread takes batches out of the ring. A batch meets the program, its redirects are
+ * flushed, its frames become skbs and pass GRO. When the ring is empty, or after CPU_MAP_BUDGET
+ * packets, GRO is flushed in the same section with softirqs off: nothing is held back when no
+ * packet follows. Generic XDP rules GRO out for its device, so its
  * skbs go to the stack as they are.
  *
  * Life of an entry: an update publishes it complete. Replacing it, deleting it and freeing the
@@ -36,7 +37,7 @@
  * Packets in a ring hold a reference to the device that received them. The kthread drops what
  * belongs to a device that is being unregistered. It looks under rcu_read_lock(), and
  * unregistering waits for that after it changed the device's state, so all that follows in
- * the batch may use the device. Unregistering a device so waits for the kthread.
+ * the section may use the device. Unregistering a device so waits for the kthread.
  *
  * A CPU that goes offline: the scheduler lets the kthread run elsewhere, so nothing is stuck. It
  * binds itself again when it finds that its CPU is back.
@@ -75,7 +76,8 @@
 #include <trace/events/xdp.h>
 
 #define CPU_MAP_BULK_SIZE	8	/* frames */
-#define CPU_MAP_BATCH_SIZE	64	/* packets that the kthread handles at a time */
+#define CPU_MAP_BATCH_SIZE	8	/* packets that the kthread handles at a time; cached */
+#define CPU_MAP_BUDGET		64	/* packets that GRO may merge */
 #define CPU_MAP_MAX_QSIZE	16384	/* packets */
 #define CPU_MAP_SKB		BIT(0)	/* in a pointer in the ring: to an skb, not to a frame */
 
@@ -137,7 +139,6 @@ struct xdp_bulk_queue {
  * @prog: the second program or NULL; a reference
  * @value: as lookups see it
  * @ring: of tagged pointers, each with a reference to the packet's device
- * @batch: what the kthread has taken out of the ring; not on its stack, for want of room
  * @gro: GRO's state, of a NAPI that never polls
  * @gro_dev: what @gro has to belong to
  * @map: a reference, once the entry was withdrawn
@@ -154,7 +155,6 @@ struct bpf_cpu_map_entry {
 	struct bpf_prog *prog;
 	struct bpf_cpumap_val value;
 	struct ptr_ring ring;
-	void *batch[CPU_MAP_BATCH_SIZE];
 	struct napi_struct gro;
 	struct net_device *gro_dev;
 	struct bpf_map *map;
@@ -486,18 +486,13 @@ static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frame
 	return lost;
 }
 
-static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, u32 n, int sched)
+static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32 n, int sched)
 {
-	struct bpf_net_context __bpf_net_ctx, *bpf_net_ctx;
 	struct xdp_cpumap_stats stats = {};
 	struct bpf_prog *prog = entry->prog;
 	u32 nr_frames, failed, passed;
-	void **batch = entry->batch;
 	LIST_HEAD(skbs);
 
-	local_bh_disable();
-	rcu_read_lock();
-	bpf_net_ctx = bpf_net_ctx_set(&__bpf_net_ctx);
 	/* Nothing that is freed here may use a cache of the NAPI that received it. */
 	xdp_set_return_frame_no_direct();
 
@@ -511,10 +506,7 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, u32 n, int sched)
 	xdp_clear_return_frame_no_direct();
 
 	failed += cpu_map_frames_to_stack(entry, batch, nr_frames, &skbs);
-	napi_gro_flush(&entry->gro, false);
-	gro_normal_list(&entry->gro);
 	netif_receive_skb_list(&skbs);
-	bpf_net_ctx_clear(bpf_net_ctx);
 
 	passed = n - failed - stats.drop - stats.redirect;
 	cpu_map_count(entry, prog ? CPU_MAP_PROG_PASSED : CPU_MAP_PASSED, passed,
@@ -523,6 +515,27 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, u32 n, int sched)
 		cpu_map_count(entry, CPU_MAP_PROG_DROPPED, stats.drop,
 			      CPU_MAP_PROG_REDIRECTED, stats.redirect);
 	trace_xdp_cpumap_kthread(entry->map_id, n, failed, sched, &stats);
+}
+
+/* @sched: whether the kthread has slept, or let others run */
+static void cpu_map_run(struct bpf_cpu_map_entry *entry, int sched)
+{
+	struct bpf_net_context __bpf_net_ctx, *bpf_net_ctx;
+	void *batch[CPU_MAP_BATCH_SIZE];
+	u32 n, total;
+
+	local_bh_disable();
+	rcu_read_lock();
+	bpf_net_ctx = bpf_net_ctx_set(&__bpf_net_ctx);
+	for (total = 0; total < CPU_MAP_BUDGET; total += n, sched = 0) {
+		n = __ptr_ring_consume_batched(&entry->ring, batch, CPU_MAP_BATCH_SIZE);
+		if (!n)
+			break;
+		cpu_map_run_batch(entry, batch, n, sched);
+	}
+	napi_gro_flush(&entry->gro, false);
+	gro_normal_list(&entry->gro);
+	bpf_net_ctx_clear(bpf_net_ctx);
 	rcu_read_unlock();
 	local_bh_enable();
 }
@@ -546,7 +559,6 @@ static int cpu_map_kthread(void *data)
 	unsigned long last_qs = jiffies;
 	bool stopping;
 	int sched = 0;
-	u32 n;
 
 	for (;;) {
 		/* Its full barrier pairs with the one of wake_up_process() by who sets either. */
@@ -570,8 +582,7 @@ static int cpu_map_kthread(void *data)
 		if (unlikely(!is_percpu_thread() && cpu_online(entry->cpu)))
 			cpu_map_bind_again(entry);
 
-		n = __ptr_ring_consume_batched(&entry->ring, entry->batch, CPU_MAP_BATCH_SIZE);
-		cpu_map_run_batch(entry, n, sched);
+		cpu_map_run(entry, sched);
 		rcu_softirq_qs_periodic(last_qs);
 		sched = cond_resched();
 	}

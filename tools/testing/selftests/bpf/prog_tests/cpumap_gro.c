@@ -187,7 +187,7 @@ static void datagrams_are_merged_where_asked(void)
 		       "detach filter") ||
 	    !ASSERT_OK(setsockopt(s.receiver, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)),
 		       "limit of time") ||
-	    !ASSERT_OK(setsockopt(s.receiver, SOL_UDP, UDP_GRO, &on, sizeof(on)), "ask") ||
+	    !ASSERT_OK(setsockopt(s.receiver, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)), "ask") ||
 	    !hold_cpu(0))
 		return;
 	ASSERT_EQ(send_packets(s.sender, 0, BURST), BURST, "packets sent");
