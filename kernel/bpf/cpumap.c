@@ -438,8 +438,8 @@ static void cpu_map_run_skbs(struct bpf_prog *prog, struct list_head *skbs,
 }
 
 /*
- * Datagrams are merged only if a device, a tunnel or a socket has asked for it. To let GRO find that
- * out costs a seventh of the rate of small ones.
+ * Datagrams are merged only if a device, a tunnel or a socket has asked for it; else GRO would look
+ * at each in vain.
  */
 static bool cpu_map_wants_gro(const struct sk_buff *skb)
 {

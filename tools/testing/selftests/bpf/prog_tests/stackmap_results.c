@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What the helpers for stacks return and write, byte for byte, for stacks that are the same in
- * every run: each skip, sizes, flags, in each kind of program. STACKMAP_RESULTS names a file for the
- * table of it, where addresses are told by names, so that those of two kernels can be compared.
+ * every run: each skip, sizes, flags, in each kind of program. STACKMAP_RESULTS names a file for
+ * the table of it, where addresses are told by names, so that those of two kernels can be compared.
  * It ends with the memory that maps take.
  *
  * Not in the table is the stack in the kernel of the task that calls bpf_get_task_stack() for
@@ -213,14 +213,15 @@ static void all_flags(const char *name, enum what what)
 #define END UINT_MAX	/* of a table of sizes */
 
 static const __u32 sizes[] = { 0, 8, 16, 24, 40, 64, 126 * 8, 127 * 8, 128 * 8, 130 * 8, END };
+static const __u32 deep_sizes[] = { 8, 127 * 8, 128 * 8, 299 * 8, 300 * 8, 301 * 8, END };
+static const __u32 few_sizes[] = { 8, 40, 127 * 8, END };
 static const __u32 odd_sizes[] = {
 	1, 7, 9, 12, 15, 17, 31, 33, 39, 41, 1015, 1017, 1023, 1025, END
 };
+
 static const __u32 id_sizes[] = {
 	0, 8, 31, 32, 33, 40, 64, 96, 160, 256, 320, 1024, 4064, END
 };
-static const __u32 deep_sizes[] = { 8, 127 * 8, 128 * 8, 299 * 8, 300 * 8, 301 * 8, END };
-static const __u32 few_sizes[] = { 8, 40, 127 * 8, END };
 
 static void all_sizes(const __u32 *size, const char *name, enum what what, __u64 flags)
 {

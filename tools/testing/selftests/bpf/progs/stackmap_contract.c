@@ -29,10 +29,14 @@ bool hold, held, held_in_vain;	/* a program that waits at its place */
 
 struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 void bpf_task_release(struct task_struct *p) __ksym;
-void bpf_rcu_read_lock(void) __ksym;
-void bpf_rcu_read_unlock(void) __ksym;
-void bpf_preempt_disable(void) __ksym;
-void bpf_preempt_enable(void) __ksym;
+void bpf_rcu_read_lock(void)
+	__ksym;
+void bpf_rcu_read_unlock(void)
+	__ksym;
+void bpf_preempt_disable(void)
+	__ksym;
+void bpf_preempt_enable(void)
+	__ksym;
 
 /* Without the map, which stock 6.12.117 refuses to sleepable programs. */
 static __always_inline void copy(void *ctx, struct stack_request *req)
