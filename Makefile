@@ -12,7 +12,7 @@ test:
 	@scripts/test $(CONFIG)
 
 test-all:
-	@scripts/test base stock debug rt none kcsan arm64 i386 riscv64 s390x
+	@scripts/test base stock debug rt none kcsan
 	@scripts/stress
 
 mutate:
@@ -53,7 +53,7 @@ clean:
 ## make shell            an interactive shell in the guest
 ## make test             all tests on base, stock and debug
 ##      CONFIG=base      on one of base, stock, debug, rt, none, kcsan
-## make test-all         on all of these, KUnit on arm64, i386, riscv64 and s390x, then the stress tests
+## make test-all         on all of these, then the stress tests
 ## make mutate           break the maps in one place at a time: a test must see each
 ##      NAME=...         these faults only
 ## make stress           the ring buffers' stress tests
