@@ -113,3 +113,9 @@ fingerprint()
 {
 	sha256sum -- "$@" | sha256sum | cut -d ' ' -f 1
 }
+
+# newest_clang: the one with the highest version in its name, or nothing
+newest_clang()
+{
+	compgen -c clang- | grep -xE 'clang-[0-9]+' | sort -t- -k2n | tail -n 1
+}

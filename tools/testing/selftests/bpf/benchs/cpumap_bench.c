@@ -2,14 +2,13 @@
 /*
  * What a redirect to another CPU costs:
  *
- *   cpumap_bench [-t MILLISECONDS] [-p] [-r | -u]
+ *   cpumap_bench [-t MILLISECONDS] [-p] [-r]
  *
  * measures each point for that long, and prints a line for each: what; what arrived, in bytes
  * or packets a second; frames redirected and packets that reached IP, both a second; how busy
  * the receiving CPU was, in percent; of the frames sent, how many were lost, in percent.
  * -p is plain: what comes is not redirected, for comparison. "paced" is at a fixed rate.
- * -r: only what is forwarded; the caller has set up rules and connection tracking for it. -u: only
- * UDP.
+ * -r: only what is forwarded; the caller has set up rules and connection tracking for it.
  *
  * Senders run on CPU 0 (a second one on CPU 1), receivers on CPU 1, to which is redirected. TCP
  * comes through a pair of veth, UDP as live frames of BPF_PROG_TEST_RUN. Expects three
@@ -382,19 +381,17 @@ int main(int argc, char **argv)
 {
 	struct bpf_cpumap_val value = { .qsize = QSIZE };
 	struct sigaction action = { .sa_handler = interrupt };
-	bool rules = false, udp = false;
+	bool rules = false;
 	__u32 cpu = 1;
 	int opt, prog;
 
-	while ((opt = getopt(argc, argv, "t:pru")) != -1) {
+	while ((opt = getopt(argc, argv, "t:pr")) != -1) {
 		if (opt == 't')
 			ms = atoi(optarg);
 		else if (opt == 'p')
 			plain = true;
 		else if (opt == 'r')
 			rules = true;
-		else if (opt == 'u')
-			udp = true;
 		else
 			return 2;
 	}
@@ -423,14 +420,11 @@ int main(int argc, char **argv)
 		measure_tcp("tcp paced, forwarded, rules", "cpumap_out", "10.8.0.2", 1, true);
 		return 0;
 	}
-	if (udp)
-		goto udp;
 	measure_tcp("tcp", "cpumap_dst", "10.7.0.2", 1, false);
 	measure_tcp("tcp, 16 flows", "cpumap_dst", "10.7.0.2", MAX_FLOWS, false);
 	measure_tcp("tcp paced", "cpumap_dst", "10.7.0.2", 1, true);
 	measure_tcp("tcp paced, forwarded", "cpumap_out", "10.8.0.2", 1, true);
 
-udp:
 	/* Live frames need the device's queues as an XDP program has them. */
 	if (plain)
 		check(bpf_xdp_attach(if_nametoindex("dst0"), prog, XDP_FLAGS_DRV_MODE, NULL),
