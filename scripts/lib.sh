@@ -114,8 +114,13 @@ fingerprint()
 	sha256sum -- "$@" | sha256sum | cut -d ' ' -f 1
 }
 
-# newest_clang: the one with the highest version in its name, or nothing
-newest_clang()
+# find_clang: in $clang the newest one that is at least 16: older ones cannot compile all programs
+find_clang()
 {
-	compgen -c clang- | grep -xE 'clang-[0-9]+' | sort -t- -k2n | tail -n 1
+	local name version best=15
+	for name in $(compgen -c clang | grep -xE 'clang(-[0-9]+)?' | sort -u); do
+		version=$("$name" -dumpversion 2>/dev/null | cut -d. -f1) || continue
+		((version > best)) && best=$version clang=$name
+	done
+	((best > 15)) || die "no clang 16 or newer found (Debian: apt-get install clang-19)"
 }
