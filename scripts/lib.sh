@@ -28,15 +28,29 @@ die()
 	exit 1
 }
 
-# usage [STATUS]: the comment at the top of the script that was called
-usage()
+# misuse WHAT: of the arguments
+misuse()
 {
-	sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
-	exit "${1:-2}"
+	say "${0##*/}: $*; $0 -h tells its use"
+	exit 2
 }
 
+# whole WHAT VALUE: a whole number above 0
+whole()
+{
+	[[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || misuse "$1 must be a whole number above 0, not '$2'"
+}
+
+# need_config NAME: base, or a fragment in scripts/config
+need_config()
+{
+	[ -e "$PROJECT/scripts/config/$1.config" ] || misuse "no such kernel: '$1'; there are" \
+		"$(cd "$PROJECT/scripts/config" && echo *.config | sed 's/\.config//g')"
+}
+
+# -h: the comment at the top of the script that was called
 case ${1-} in
--h|--help) usage 0;;
+-h|--help) sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0"; exit;;
 esac
 
 # have_room DIR MIB: DIR can be made and written, and has room for MIB more
@@ -58,9 +72,10 @@ need_room()
 }
 
 case $PROJECT in
-*[[:space:]]*) die "the project's path must not contain white space: $PROJECT";;
+*[[:space:],:]*) die "the project's path must be without white space, comma and colon: $PROJECT";;
 esac
-mkdir -p "$BUILD" "$LOGS" 2>/dev/null && [ -w "$BUILD" ] || die "cannot write to $BUILD"
+mkdir -p "$BUILD" "$LOGS" 2>/dev/null && [ -w "$BUILD" ] && [ -w "$LOGS" ] ||
+	die "cannot write to $BUILD: a full disk, or another user's?"
 
 # step NAME WHAT COMMAND...: run a long command with its output in a log, show that it
 # moves, and end with the log's last lines and the command to repeat when it fails, then $HINT
