@@ -5,6 +5,10 @@
 
 KVERSION=6.12.117		# the pinned kernel
 
+# What is said is read by scripts, too; and what make was called with is not for other makefiles.
+export LC_ALL=C.UTF-8
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES
+
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$PROJECT/build
 TREE=$BUILD/linux		# the pinned kernel with the series pushed
@@ -71,6 +75,15 @@ need_room()
 	have_room "$BUILD" "$1" || die "$BUILD needs $1 MiB of free space"
 }
 
+# copy_build FROM TO: a build folder to start from, whole or not at all
+copy_build()
+{
+	rm -rf "$2" "$2.new"
+	cp -a --reflink=auto "$1" "$2.new"
+	rm -f "$2.new/.built" "$2.new/.configured"
+	mv "$2.new" "$2"
+}
+
 case $PROJECT in
 *[[:space:],:]*) die "the project's path must be without white space, comma and colon: $PROJECT";;
 esac
@@ -81,19 +94,23 @@ mkdir -p "$BUILD" "$LOGS" 2>/dev/null && [ -w "$BUILD" ] && [ -w "$LOGS" ] ||
 # moves, and end with the log's last lines and the command to repeat when it fails, then $HINT
 step()
 {
-	local log=$LOGS/$1.log what=$2 start=$SECONDS pid rc=0
+	local log=$LOGS/$1.log what=$2 start=$SECONDS pulse rc
 	shift 2
 	say "$what (log: ${log#"$PROJECT"/})"
-	"$@" >"$log" 2>&1 </dev/null &
-	pid=$!
-	while kill -0 "$pid" 2>/dev/null; do
-		if [ $(((SECONDS - start) % 30)) -eq 29 ]; then
-			say "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c 1-70)"
-		fi
-		sleep 1
-	done
-	wait "$pid" || rc=$?
+	# Ends when this does, however that happens.
+	exec {pulse}> >(until read -r -t 30 || [ $? -le 128 ]; do
+		say "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c 1-70)"
+	done)
+	# In front, where Ctrl-C reaches it.
+	set +e
+	(exec {pulse}>&-; set -e; "$@") >"$log" 2>&1 </dev/null
+	rc=$?
+	set -e
+	exec {pulse}>&-
 	if [ "$rc" -ne 0 ]; then
+		if ! have_room "$BUILD" 20 || grep -q 'No space left on device' "$log"; then
+			HINT="the disk is full: $BUILD"
+		fi
 		tail -n 30 "$log" >&2
 		say "FAILED with status $rc: $what"
 		say "log: $log"
