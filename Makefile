@@ -48,7 +48,7 @@ deb:
 clean:
 	rm -rf build
 
-## make run              build all that is missing, boot it in QEMU, give a tour
+## make run, make        build all that is missing, boot it in QEMU, give a tour
 ## make run CMD='...'    run a shell command in the guest instead
 ## make shell            an interactive shell in the guest
 ## make test             all tests on base, stock and debug
@@ -71,9 +71,9 @@ clean:
 ##      KERNEL=6.12.N    this one, or a tarball; ACCEPT=1: the old files that changed were looked at
 ## make deb              Debian packages of the patched kernel
 ##      KCONFIG=FILE     with this configuration, by default the running kernel's
-## make clean            remove build/
+## make clean            remove build/ (the cache is in ~/.cache/bpf-maps)
 ##
-## KERNEL_TARBALL=FILE takes that kernel instead of fetching one. Each command is a
-## program in scripts/, whose -h says more. Logs are in build/logs.
+## KERNEL_TARBALL=FILE takes that kernel instead of fetching one, if build/ has none yet.
+## Each command is a program in scripts/, whose -h says more. Logs are in build/logs.
 help:
 	@sed -n 's/^## \?//p' Makefile
