@@ -180,8 +180,8 @@ bpf_reslock_tryacquire(struct bpf_reslock *lock, unsigned long *flags)
 
 /**
  * bpf_reslock_release - release the lock and restore interrupts
- * @lock: the lock, taken with bpf_reslock_acquire() by this context
- * @flags: what that call stored
+ * @lock: the lock, taken by this context
+ * @flags: what bpf_reslock_acquire() or bpf_reslock_tryacquire() stored
  *
  * Context: The one that took the lock, interrupts off.
  */

@@ -23,9 +23,9 @@
  * ring their pointers have CPU_MAP_SKB set. A full ring drops, and counts what it drops.
  *
  * The kthread takes batches out of the ring. A batch meets the program, its redirects are
- * flushed, its frames become skbs and pass GRO. When the ring is empty, or after CPU_MAP_BUDGET
- * packets, GRO is flushed in the same section with softirqs off: nothing is held back when no
- * packet follows. Generic XDP rules GRO out for its device, so its skbs go to the stack as they
+ * flushed, its frames become skbs and pass GRO. When the ring is empty, after CPU_MAP_BUDGET
+ * packets, or when others want the CPU, GRO is flushed in the same section with softirqs off:
+ * nothing is held back when no packet follows. Generic XDP rules GRO out for its device, so its skbs go to the stack as they
  * are.
  *
  * Life of an entry: an update publishes it complete. Replacing it, deleting it and freeing the
@@ -210,13 +210,16 @@ static void cpu_map_flush_bulk(struct xdp_bulk_queue *bq)
 		struct xdp_frame *frame = bq->frames[i];
 		struct net_device *dev = frame->dev_rx;
 
-		dev_hold(dev);
-		if (likely(!__ptr_ring_produce(ring, frame))) {
-			sent++;
-		} else {
+		/* BPF_PROG_TEST_RUN can still redirect when the device waits to be free. */
+		if (likely(READ_ONCE(dev->reg_state) == NETREG_REGISTERED)) {
+			dev_hold(dev);
+			if (likely(!__ptr_ring_produce(ring, frame))) {
+				sent++;
+				continue;
+			}
 			dev_put(dev);
-			xdp_return_frame_rx_napi(frame);
 		}
+		xdp_return_frame_rx_napi(frame);
 	}
 	spin_unlock(&ring->producer_lock);
 
@@ -453,9 +456,8 @@ static bool cpu_map_wants_gro(const struct sk_buff *skb)
 	       skb->dev->features & (NETIF_F_GRO_FRAGLIST | NETIF_F_GRO_UDP_FWD);
 }
 
-/* What does not go through GRO goes into @list. Return: how many were lost for want of memory. */
-static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frames, u32 n,
-				   struct list_head *list)
+/* Return: how many were lost for want of memory. */
+static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frames, u32 n)
 {
 	void *skbs[CPU_MAP_BATCH_SIZE];
 	u32 i, lost = 0;
@@ -480,8 +482,8 @@ static u32 cpu_map_frames_to_stack(struct bpf_cpu_map_entry *entry, void **frame
 		}
 		if (cpu_map_wants_gro(skb))
 			napi_gro_receive(&entry->gro, skb);
-		else
-			list_add_tail(&skb->list, list);
+		else	/* with what GRO does not know, or fragments would come late */
+			gro_normal_one(&entry->gro, skb, 1);
 	}
 	return lost;
 }
@@ -490,7 +492,7 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32
 {
 	struct xdp_cpumap_stats stats = {};
 	struct bpf_prog *prog = entry->prog;
-	u32 nr_frames, failed, passed;
+	u32 nr_frames, failed, passed, lost;
 	LIST_HEAD(skbs);
 
 	/* Nothing that is freed here may use a cache of the NAPI that received it. */
@@ -505,8 +507,11 @@ static void cpu_map_run_batch(struct bpf_cpu_map_entry *entry, void **batch, u32
 	}
 	xdp_clear_return_frame_no_direct();
 
-	failed += cpu_map_frames_to_stack(entry, batch, nr_frames, &skbs);
 	netif_receive_skb_list(&skbs);
+	lost = cpu_map_frames_to_stack(entry, batch, nr_frames);
+	failed += lost;
+	if (prog)
+		stats.pass -= lost;
 
 	passed = n - failed - stats.drop - stats.redirect;
 	cpu_map_count(entry, prog ? CPU_MAP_PROG_PASSED : CPU_MAP_PASSED, passed,
@@ -532,6 +537,8 @@ static void cpu_map_run(struct bpf_cpu_map_entry *entry, int sched)
 		if (!n)
 			break;
 		cpu_map_run_batch(entry, batch, n, sched);
+		if (need_resched())
+			break;
 	}
 	napi_gro_flush(&entry->gro, false);
 	gro_normal_list(&entry->gro);
@@ -950,6 +957,7 @@ static void cpu_map_show_fdinfo(const struct bpf_map *map, struct seq_file *m)
 		for (i = 0; i < CPU_MAP_NR_COUNTERS; i++)
 			seq_printf(m, " %s %llu", cpu_map_counter_names[i], sums[i]);
 		seq_printf(m, " queued %llu\n", sums[CPU_MAP_ENQUEUED] - left);
+		cond_resched();
 	}
 }
 

@@ -47,8 +47,8 @@
  *
  * Stamps are worth their price where CPUs would wait for each other. As long as the owner is
  * always the same CPU, and for large records always, there is no window: such a record
- * costs what a lock costs. Who is refused, as an NMI in the slow path is, counts as another
- * CPU.
+ * costs what a lock costs. Tiny records always have one. Who is refused, as an NMI in the
+ * slow path is, counts as another CPU.
  *
  * Invariants (with size for the ring's size; 1 and 2 without BPF_F_RB_OVERWRITE):
  *

@@ -55,7 +55,7 @@
  *    generation before the bit is cleared (release), and frames are written after the bit
  *    was set (full barrier); evict_entry() has an smp_wmb() instead.
  * D. An insert counts the entry after the head has changed (full barrier). Who finds the map
- *    full reads the head again after that (smp_rmb()): his stack may be there.
+ *    full reads the head again after that (smp_rmb()): its stack may be there.
  *
  * Capture
  * =======
@@ -70,8 +70,9 @@
  *
  * An address of user space is stored as build id and offset in the file, and these identify
  * the stack. Mappings are looked up under the mmap lock, if it can be had at once, and a few
- * of the last are remembered for the call. Where the helper may sleep and the file's pages
- * are not there, the file is read after everything was let go, and the capture repeated.
+ * of the last are remembered for the call. Where the helper may sleep, the lock of a mapping
+ * is enough; and if the file's pages are not there, the file is read after everything was
+ * let go, and the capture repeated.
  */
 
 #include <linux/atomic.h>

@@ -110,6 +110,23 @@ static void device_says_no(void)
 		assert_unmerged();
 }
 
+/* What GRO is not asked about comes in turn with what passes it unmerged. */
+static void order_is_kept(void)
+{
+	int sent = 0, i;
+
+	if (!set_feature(DST, "dst0", ETHTOOL_SGRO, false) ||
+	    !ASSERT_OK(set_entry(s.cpus, 0, QSIZE, NULL), "entry") || !hold_cpu(0))
+		return;
+	for (i = 1; i <= BURST / 2; i++)
+		sent += send_segment(0) + send_packets(s.sender, i, 1);
+	leave_cpu();
+	ASSERT_EQ(sent, BURST, "packets sent");
+	ASSERT_TRUE(wait_for(s.bss->received == BURST / 2), "datagrams arrive");
+	assert_arrived();
+	ASSERT_EQ(s.bss->early, 0, "datagrams that overtook segments");
+}
+
 static void generic_mode_merges_nothing(void)
 {
 	assert_unmerged();
@@ -299,6 +316,7 @@ void serial_test_cpumap_gro(void)
 	RUN(segments_are_merged);
 	RUN(segments_are_merged_behind_a_program);
 	RUN(device_says_no);
+	RUN(order_is_kept);
 	RUN(flows_in_turns);
 	RUN(few_segments_are_not_held_back);
 	RUN(one_datagram_is_not_held_back);

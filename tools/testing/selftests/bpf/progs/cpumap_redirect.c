@@ -52,6 +52,7 @@ __u64 exceptions;			/* traced with the right device */
 __u64 returned, returned_direct;	/* frames that a flush has dropped */
 __u32 seen[MAX_SEQ];			/* times that a packet was received or forwarded */
 __u64 ip_packets, largest;		/* behind GRO */
+__u64 early;				/* datagrams ahead of as many segments as their number */
 __u32 next_seq[MAX_FLOWS];		/* of each flow of segments */
 struct tally tallies[2];		/* of cpus and more_cpus */
 
@@ -193,11 +194,17 @@ int behind_gro(struct __sk_buff *skb)
 {
 	struct iphdr ip;
 	struct tcphdr tcp;
+	struct numbered n;
 	__u32 flow, seq;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &ip, sizeof(ip)) ||
-	    ip.protocol != IPPROTO_TCP ||
+	    bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &ip, sizeof(ip)))
+		return TCX_NEXT;
+	if (ip.protocol == IPPROTO_UDP &&
+	    !bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(ip) + sizeof(struct udphdr),
+				&n, sizeof(n)) && n.seq == ~n.check)
+		add(&early, ip_packets < n.seq);
+	if (ip.protocol != IPPROTO_TCP ||
 	    bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(ip), &tcp, sizeof(tcp)))
 		return TCX_NEXT;
 	add(&ip_packets, 1);
