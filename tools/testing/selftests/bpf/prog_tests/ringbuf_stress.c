@@ -180,13 +180,6 @@ static void teardown(void)
 	skel = NULL;
 }
 
-static int run_prog(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ?: (int)opts.retval;
-}
-
 static int drive(__u32 cpu, __u32 ops)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts);
