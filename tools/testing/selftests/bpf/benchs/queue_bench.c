@@ -68,7 +68,7 @@ static void print(enum bpf_map_type type, const char *what, int cpus, unsigned i
 static void measure(enum bpf_map_type type, unsigned int size, unsigned int ms, const char *what,
 		    const char *first, const char *second)
 {
-	const char *names[] = { first, second };
+	const char *const names[] = { first, second };
 	unsigned long share, refused;
 	double rate = 0;
 	int i;
