@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the benchmarks share: workers, each on a CPU of its own.
+ * What the benchmarks share: options, and workers, each on a CPU of its own.
  *
  * What else runs on the machine would make workers take turns. So time is cut in slices of
  * about 20 us, and a slice counts if it was not interrupted for long and all other workers
@@ -12,7 +12,8 @@
 #define SLICE_NS	20000
 #define INTERRUPTED_NS	200000
 
-static unsigned int workers = 1;
+static unsigned int workers = 1, size = 8;	/* of a value, or of a record's payload */
+static double seconds = 0.3;
 static int running, stop;
 
 static struct worker {
@@ -120,17 +121,48 @@ static void stay_in_control(void)
 		shim_die("sched_setscheduler");
 }
 
-static void run_workers(double time)
+/* The next option but -s, -p and -t, which all programs have; -1 if there is none. */
+static int next_option(int argc, char **argv, const char *options)
 {
+	int opt;
+
+	while ((opt = getopt(argc, argv, options)) != -1) {
+		switch (opt) {
+		case 's':
+			size = atoi(optarg);
+			break;
+		case 'p':
+			workers = atoi(optarg);
+			break;
+		case 't':
+			seconds = atof(optarg);
+			break;
+		default:
+			return opt;
+		}
+	}
+	return -1;
+}
+
+/* Prints operations in a microsecond, the share of the time, and how many were refused. */
+static void run_workers(void)
+{
+	double rate = 0, share = 0;
+	unsigned long refused = 0;
 	unsigned int i;
 
 	for (i = 0; i < workers; i++)
 		pthread_create(&worker[i].thread, NULL, work, &worker[i]);
 	stay_in_control();
-	usleep(time * 1e6);
+	usleep(seconds * 1e6);
 	WRITE_ONCE(stop, 1);
-	for (i = 0; i < workers; i++)
+	for (i = 0; i < workers; i++) {
 		pthread_join(worker[i].thread, NULL);
+		rate += worker[i].rate;
+		share += worker[i].share / workers;
+		refused += worker[i].refused;
+	}
+	printf("%.3f %.2f %lu\n", rate * 1e3, share * 100, refused);
 }
 
 #endif

@@ -16,7 +16,6 @@
 #define MAX_VALUE	4096
 
 static struct bpf_map *map;
-static unsigned int size = 8;
 static bool pipes;
 /* Not known to the compiler, as a program's call. */
 static long (*volatile push)(struct bpf_map *map, void *value, u64 flags);
@@ -58,24 +57,12 @@ int main(int argc, char **argv)
 {
 	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_QUEUE, .max_entries = 1024 };
 	const struct bpf_map_ops *ops = &queue_map_ops;
-	double time = 0.3, rate = 0, share = 0;
-	unsigned long refused = 0;
-	unsigned int i;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:s:p:t:c:l")) != -1) {
+	while ((opt = next_option(argc, argv, "m:s:p:t:c:l")) != -1) {
 		switch (opt) {
 		case 'm':
 			pipes = !strcmp(optarg, "pipe");
-			break;
-		case 's':
-			size = atoi(optarg);
-			break;
-		case 'p':
-			workers = atoi(optarg);
-			break;
-		case 't':
-			time = atof(optarg);
 			break;
 		case 'c':
 			attr.max_entries = atoi(optarg);
@@ -99,12 +86,6 @@ int main(int argc, char **argv)
 	}
 	push = ops->map_push_elem;
 	pop = ops->map_pop_elem;
-	run_workers(time);
-	for (i = 0; i < workers; i++) {
-		rate += worker[i].rate;
-		share += worker[i].share / workers;
-		refused += worker[i].refused;
-	}
-	printf("%.3f %.2f %lu\n", rate * 1e3, share * 100, refused);
+	run_workers();
 	return 0;
 }

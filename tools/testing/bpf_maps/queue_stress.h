@@ -18,6 +18,8 @@ struct ctx {
 	unsigned long full, empty, busy, popped;
 };
 
+#include "stress.h"
+
 static struct stress {
 	const char *name;
 	bool stack, pipe, batches;
@@ -25,19 +27,10 @@ static struct stress {
 	u64 flags;
 
 	struct bpf_map *map;
-	bool stop;
 	/* How often each value was popped. */
 	u8 *seen[MAX_CTX];
-	struct thread {
-		pthread_t thread;
-		int cpu;
-		timer_t timer[2];
-		struct ctx ctx[3];
-		unsigned long hits[2];
-	} threads_[MAX_THREADS];
+	struct thread threads_[MAX_THREADS];
 } stress;
-
-static __thread struct thread *self;
 
 static void value_fill(u64 *value, u64 word)
 {
@@ -159,23 +152,9 @@ static void ctx_step(struct ctx *ctx)
 		ctx_pop(ctx, rnd(&ctx->rng, 8));
 }
 
-static void rearm(int which)
+static void ctx_end(struct ctx *ctx)
 {
-	struct itimerspec spec = { };
-
-	spec.it_value.tv_nsec = 5000 + rnd(&self->ctx[1 + which].rng, 60000);
-	timer_settime(self->timer[which], 0, &spec, NULL);
-}
-
-static void interrupted(int which)
-{
-	struct ctx *ctx = &self->ctx[1 + which];
-	int steps = rnd(&ctx->rng, 6);
-
-	self->hits[which]++;
-	while (steps--)
-		ctx_step(ctx);
-	rearm(which);
+	/* No operation is left open. */
 }
 
 static void stress_irq(void)
@@ -188,46 +167,6 @@ static void stress_irq(void)
 	      atomic_read(&qs->out.lock.owner) != shim_cpu + 1, "interrupted with a lock");
 #endif
 	interrupted(0);
-}
-
-static void stress_nmi(void)
-{
-	interrupted(1);
-}
-
-static void *stress_thread(void *arg)
-{
-	struct thread *thread = arg;
-	struct ctx *ctx = thread->ctx;
-	sigset_t both;
-	int i;
-
-	self = thread;
-	shim_cpu = thread->cpu;
-	for (i = 0; i < 2; i++) {
-		struct sigevent event = {
-			.sigev_notify = SIGEV_THREAD_ID,
-			.sigev_signo = i ? SIGUSR1 : SIGUSR2,
-		};
-
-		event._sigev_un._tid = syscall(SYS_gettid);
-		if (timer_create(CLOCK_MONOTONIC, &event, &thread->timer[i]))
-			shim_die("timer_create");
-		rearm(i);
-	}
-	while (!READ_ONCE(stress.stop) && !READ_ONCE(failures) && ctx->seq < MAX_SEQ) {
-		ctx_step(ctx);
-		if (!rnd(&ctx->rng, 2000))
-			sched_yield();
-	}
-
-	sigemptyset(&both);
-	sigaddset(&both, SIGUSR1);
-	sigaddset(&both, SIGUSR2);
-	pthread_sigmask(SIG_BLOCK, &both, NULL);
-	for (i = 0; i < 2; i++)
-		timer_delete(thread->timer[i]);
-	return NULL;
 }
 
 /* Nobody else is there any more. */
@@ -265,8 +204,6 @@ static void stress_check(void)
 
 static void stress_run(double seconds)
 {
-	struct timespec nap = { 0, 20 * 1000 * 1000 };
-	u64 until;
 	int i, j;
 
 	if (!begin(stress.name))
@@ -286,14 +223,8 @@ static void stress_run(double seconds)
 			ctx->pops = !stress.pipe || i;
 			stress.seen[ctx->id] = calloc(MAX_SEQ, 1);
 		}
-		pthread_create(&thread->thread, NULL, stress_thread, thread);
 	}
-	until = shim_clock() + seconds * NSEC_PER_SEC;
-	while (shim_clock() < until && !READ_ONCE(failures))
-		nanosleep(&nap, NULL);
-	WRITE_ONCE(stress.stop, true);
-	for (i = 0; i < stress.threads; i++)
-		pthread_join(stress.threads_[i].thread, NULL);
+	stress_threads(stress.threads_, stress.threads, seconds);
 	if (!failures)
 		stress_check();
 	for (i = 0; i < 3 * stress.threads; i++)
@@ -301,12 +232,5 @@ static void stress_run(double seconds)
 	stress.map->ops->map_free(stress.map);
 	end();
 }
-
-#define STRESS(seconds, ...)							\
-do {										\
-	memset(&stress, 0, sizeof(stress));					\
-	stress = (struct stress) { __VA_ARGS__ };				\
-	stress_run(seconds);							\
-} while (0)
 
 #endif

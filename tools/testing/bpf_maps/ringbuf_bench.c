@@ -16,7 +16,7 @@
 
 static struct bpf_map *map;
 static unsigned long *consumer_pos, *producer_pos;
-static unsigned int size = 64, ring = 1 << 20, per_batch;
+static unsigned int ring = 1 << 20, per_batch;
 static bool fill;
 
 /* Fewer records if the ring is full. */
@@ -57,22 +57,11 @@ static unsigned long *map_page(unsigned long pgoff, unsigned long vm_flags)
 int main(int argc, char **argv)
 {
 	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_RINGBUF };
-	double time = 0.3, rate = 0, share = 0;
-	unsigned long refused = 0;
-	unsigned int i;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:p:t:b:wo")) != -1) {
+	size = 64;
+	while ((opt = next_option(argc, argv, "s:p:t:b:wo")) != -1) {
 		switch (opt) {
-		case 's':
-			size = atoi(optarg);
-			break;
-		case 'p':
-			workers = atoi(optarg);
-			break;
-		case 't':
-			time = atof(optarg);
-			break;
 		case 'b':
 			ring = atoi(optarg);
 			break;
@@ -99,12 +88,6 @@ int main(int argc, char **argv)
 	producer_pos = map_page(1, VM_READ);
 
 	per_batch = max(1UL, min(64UL, ring / 16 / workers / (size + 8UL)));
-	run_workers(time);
-	for (i = 0; i < workers; i++) {
-		rate += worker[i].rate;
-		share += worker[i].share / workers;
-		refused += worker[i].refused;
-	}
-	printf("%.3f %.2f %lu\n", rate * 1e3, share * 100, refused);
+	run_workers();
 	return 0;
 }

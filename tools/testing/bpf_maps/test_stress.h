@@ -18,6 +18,8 @@ struct ctx {
 	unsigned long sent, kept, refused;
 };
 
+#include "stress.h"
+
 struct consumed {
 	u64 next_seq[3 * MAX_THREADS];
 	unsigned long seen, kept, tiny, skipped_tiny;
@@ -32,20 +34,12 @@ static struct stress {
 	enum { KEEP_UP, SLEEP, LAG, HOSTILE, NEVER } consumer;
 
 	struct ring ring;
-	bool stop, done;
+	bool done;
 	struct consumed consumed;
 	/* Slots that a live record has. */
 	u8 slots[MAX_RING / 8];
-	struct thread {
-		pthread_t thread;
-		int cpu;
-		timer_t timer[2];
-		struct ctx ctx[3];
-		unsigned long hits[2];
-	} threads_[MAX_THREADS];
+	struct thread threads_[MAX_THREADS];
 } stress;
-
-static __thread struct thread *self;
 
 static u64 rec_key(u32 id, u64 seq)
 {
@@ -104,11 +98,6 @@ static bool rec_intact(const u8 *sample, u32 id, u64 seq, u64 flip)
 			return false;
 	}
 	return true;
-}
-
-static bool stopping(void)
-{
-	return READ_ONCE(stress.stop) || READ_ONCE(failures);
 }
 
 /* Relaxed, so that this orders nothing that the ring does not. */
@@ -183,74 +172,15 @@ static void ctx_step(struct ctx *ctx)
 		ctx_commit(ctx, rnd(&ctx->rng, ctx->nr_open));
 }
 
-static void rearm(int which)
+static void ctx_end(struct ctx *ctx)
 {
-	struct itimerspec spec = { };
-
-	spec.it_value.tv_nsec = 5000 + rnd(&self->ctx[1 + which].rng, 60000);
-	timer_settime(self->timer[which], 0, &spec, NULL);
-}
-
-/* An interrupt or an NMI: does its work and leaves nothing behind. */
-static void interrupted(int which)
-{
-	struct ctx *ctx = &self->ctx[1 + which];
-	int steps = rnd(&ctx->rng, 6);
-
-	self->hits[which]++;
-	while (steps--)
-		ctx_step(ctx);
 	while (ctx->nr_open)
 		ctx_commit(ctx, rnd(&ctx->rng, ctx->nr_open));
-	rearm(which);
 }
 
 static void stress_irq(void)
 {
 	interrupted(0);
-}
-
-static void stress_nmi(void)
-{
-	interrupted(1);
-}
-
-static void *produce(void *arg)
-{
-	struct thread *thread = arg;
-	struct ctx *ctx = thread->ctx;
-	sigset_t both;
-	int i;
-
-	self = thread;
-	shim_cpu = thread->cpu;
-	for (i = 0; i < 2 && !stress.quick; i++) {
-		struct sigevent event = {
-			.sigev_notify = SIGEV_THREAD_ID,
-			.sigev_signo = i ? SIGUSR1 : SIGUSR2,
-		};
-
-		event._sigev_un._tid = syscall(SYS_gettid);
-		if (timer_create(CLOCK_MONOTONIC, &event, &thread->timer[i]))
-			shim_die("timer_create");
-		rearm(i);
-	}
-	while (!stopping()) {
-		ctx_step(ctx);
-		if (!rnd(&ctx->rng, 2000))
-			sched_yield();
-	}
-
-	/* The contexts that interrupt have nothing open. */
-	sigemptyset(&both);
-	sigaddset(&both, SIGUSR1);
-	sigaddset(&both, SIGUSR2);
-	pthread_sigmask(SIG_BLOCK, &both, NULL);
-	for (i = 0; i < 2 && !stress.quick; i++)
-		timer_delete(thread->timer[i]);
-	while (ctx->nr_open)
-		ctx_commit(ctx, 0);
-	return NULL;
 }
 
 /* A committed record; also used on copies. */
@@ -533,9 +463,7 @@ static void stress_run(double seconds)
 {
 	bool overwrite = stress.flags & BPF_F_RB_OVERWRITE;
 	struct ring *ring = &stress.ring;
-	struct timespec nap = { 0, 20 * 1000 * 1000 };
 	pthread_t consumer;
-	u64 until;
 	void *sample;
 	int i, j;
 
@@ -553,19 +481,14 @@ static void stress_run(double seconds)
 		struct thread *thread = &stress.threads_[i];
 
 		thread->cpu = i;
+		thread->quick = stress.quick;
 		for (j = 0; j < 3; j++) {
 			thread->ctx[j].id = 3 * i + j;
 			thread->ctx[j].rng = mix(seed + 3 * i + j);
 			thread->ctx[j].max_open = stress.quick ? 1 : j ? 2 : 6;
 		}
-		pthread_create(&thread->thread, NULL, produce, thread);
 	}
-	until = shim_clock() + seconds * NSEC_PER_SEC;
-	while (shim_clock() < until && !READ_ONCE(failures))
-		nanosleep(&nap, NULL);
-	WRITE_ONCE(stress.stop, true);
-	for (i = 0; i < stress.threads; i++)
-		pthread_join(stress.threads_[i].thread, NULL);
+	stress_threads(stress.threads_, stress.threads, seconds);
 	smp_store_release(&stress.done, true);
 	pthread_join(consumer, NULL);
 
@@ -583,12 +506,5 @@ static void stress_run(double seconds)
 out:
 	end();
 }
-
-#define STRESS(seconds, ...)							\
-do {										\
-	memset(&stress, 0, sizeof(stress));					\
-	stress = (struct stress) { __VA_ARGS__ };				\
-	stress_run(seconds);							\
-} while (0)
 
 #endif

@@ -10,55 +10,27 @@
  * "pipe": one pushes and the other one pops; the rest are 256 values, by as many system calls
  * or in one batch, where the kernel has that. "loop" calls nothing: what measuring costs.
  *
- * Programs operate many times in a run and take the time themselves. CPUs may be threads of a busy
- * host: with two, a run that was interrupted for long does not count, nor does one while the
- * other CPU stood still.
+ * workers.h says which runs of a program count.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include "progs/queue_bench.h"
+#include "workers.h"
 #include "queue_bench.skel.h"
 
 #define BATCH		512
-#define INTERRUPTED_NS	1500000
 #define NR		256
 
-static enum { WARM_UP, MEASURE, STOP } phase;
 static struct queue_bench *skel;
-static pthread_barrier_t start;
-static int nr_cpus;
+static double values_done[MAX_CPUS], ns_taken[MAX_CPUS];
 
-static struct worker {
-	pthread_t thread;
-	int prog_fd;
-	unsigned long runs, counted, done;
-	double ns;
-} workers[MAX_CPUS];
-
-static void fail(const char *what, int err)
+static void after_run(void)
 {
-	fprintf(stderr, "queue_bench: %s: %s\n", what, strerror(err));
-	exit(1);
 }
 
-static void pin(int cpu)
+static void count_run(int cpu, unsigned long done, unsigned long ns)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		fail("sched_setaffinity", errno);
+	values_done[cpu] += done;
+	ns_taken[cpu] += ns;
 }
 
 static double now_ns(void)
@@ -69,59 +41,18 @@ static double now_ns(void)
 	return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
-static unsigned long done(int i)
-{
-	return __atomic_load_n(&skel->bss->results[i].done, __ATOMIC_RELAXED);
-}
-
-static unsigned long tried(int i)
-{
-	return done(i) + __atomic_load_n(&skel->bss->results[i].refused, __ATOMIC_RELAXED);
-}
-
-static void *work(void *arg)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-	struct worker *me = arg;
-	int i, cpu = me - workers;
-	struct cpu_result *result = &skel->bss->results[cpu];
-	unsigned long before[MAX_CPUS], done_before;
-	bool counts;
-
-	pin(cpu);
-	pthread_barrier_wait(&start);
-	while (__atomic_load_n(&phase, __ATOMIC_RELAXED) != STOP) {
-		for (i = 0; i < nr_cpus; i++)
-			before[i] = tried(i);
-		done_before = done(cpu);
-		if (bpf_prog_test_run_opts(me->prog_fd, &opts))
-			fail("bpf_prog_test_run_opts", errno);
-		if (__atomic_load_n(&phase, __ATOMIC_RELAXED) != MEASURE)
-			continue;
-
-		me->runs++;
-		counts = nr_cpus == 1 || result->ns < INTERRUPTED_NS;
-		for (i = 0; i < nr_cpus; i++)
-			counts &= tried(i) - before[i] >= BATCH / 4;
-		if (counts) {
-			me->counted++;
-			me->done += done(cpu) - done_before;
-			me->ns += result->ns;
-		}
-	}
-	return NULL;
-}
-
 static void load(enum bpf_map_type type, unsigned int size)
 {
 	skel = queue_bench__open();
 	if (!skel)
 		fail("open", errno);
-	skel->rodata->batch = BATCH;
+	run_ops = BATCH;
+	skel->rodata->batch = run_ops;
 	bpf_map__set_type(skel->maps.map, type);
 	bpf_map__set_value_size(skel->maps.map, size);
 	if (queue_bench__load(skel))
 		fail("load", errno);
+	results = skel->bss->results;
 }
 
 static void print(enum bpf_map_type type, const char *what, int cpus, unsigned int size,
@@ -137,43 +68,20 @@ static void print(enum bpf_map_type type, const char *what, int cpus, unsigned i
 static void measure(enum bpf_map_type type, unsigned int size, unsigned int ms, const char *what,
 		    const char *first, const char *second)
 {
-	const char *names[MAX_CPUS];
-	unsigned long runs = 0, counted = 0, refused = 0;
+	const char *const names[] = { first, second };
+	unsigned long share, refused;
 	double rate = 0;
-	int i, err;
+	int i;
 
 	load(type, size);
-	names[0] = first;
-	names[1] = second;
-	nr_cpus = second ? 2 : 1;
-	phase = WARM_UP;
-	pthread_barrier_init(&start, NULL, nr_cpus + 1);
-	for (i = 0; i < nr_cpus; i++) {
-		workers[i] = (struct worker) {
-			.prog_fd = bpf_program__fd(bpf_object__find_program_by_name(skel->obj,
-										    names[i])),
-		};
-		err = pthread_create(&workers[i].thread, NULL, work, &workers[i]);
-		if (err)
-			fail("pthread_create", err);
-	}
-	pthread_barrier_wait(&start);
-	usleep(ms * 1000 / 4);
-	__atomic_store_n(&phase, MEASURE, __ATOMIC_RELAXED);
-	usleep(ms * 1000);
-	__atomic_store_n(&phase, STOP, __ATOMIC_RELAXED);
-	for (i = 0; i < nr_cpus; i++) {
-		struct worker *w = &workers[i];
-
-		pthread_join(w->thread, NULL);
-		if (w->counted && strcmp(names[i], "push"))
-			rate += w->done * 1e3 / w->ns;
-		runs += w->runs;
-		counted += w->counted;
-		refused += skel->bss->results[i].refused;
-	}
-	print(type, what, nr_cpus, size, rate, runs ? counted * 100 / runs : 0, refused);
-	pthread_barrier_destroy(&start);
+	nr_workers = second ? 2 : 1;
+	memset(values_done, 0, sizeof(values_done));
+	memset(ns_taken, 0, sizeof(ns_taken));
+	run_workers(skel->obj, names, ms, &share, &refused);
+	for (i = 0; i < nr_workers; i++)
+		if (ns_taken[i] && strcmp(names[i], "push"))
+			rate += values_done[i] * 1e3 / ns_taken[i];
+	print(type, what, nr_workers, size, rate, share, refused);
 	queue_bench__destroy(skel);
 }
 
@@ -254,7 +162,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (!ms || !cpus || cpus > MAX_CPUS)
+	if (!ms || !cpus || cpus > 2)
 		return 2;
 
 	measure(BPF_MAP_TYPE_QUEUE, 8, ms, "loop", "loop", NULL);

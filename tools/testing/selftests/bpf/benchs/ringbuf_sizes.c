@@ -11,75 +11,33 @@
  * or not matters more than all else). "loop" calls nothing: what measuring costs. -s: records of
  * this size only, and "reserve" only.
  *
- * A program writes many records in a run and takes the time itself, so system calls do not
- * count. There is no consumer thread: after each run a producer moves consumer_pos up to
- * producer_pos, but into the middle of a record, where none starts, so nobody is woken.
- *
- * The rate is the median over the runs. CPUs may be threads of a busy host: with more than one
- * producer, a run that was interrupted for long does not count, nor does one while another
- * producer stood still.
+ * There is no consumer thread: after each run a producer moves consumer_pos up to producer_pos,
+ * but into the middle of a record, where none starts, so nobody is woken. The rate is the median
+ * over the runs; workers.h says which of them count.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include "progs/ringbuf_sizes.h"
+#include "workers.h"
 #include "ringbuf_sizes.skel.h"
 
 #define MAX_RUNS	65536
 #define MIN_RING	(1024 * 1024)
 /* A ring has room for this many, even of the longest. */
 #define MIN_RECORDS	256
-/* A run takes some 100 us; one that takes a multiple of that was interrupted. */
-#define MAX_BATCH	1024
-#define INTERRUPTED_NS	1500000
+#define MAX_BATCH	1024	/* some 100 us */
 #define TURNS		4000
 
 static const unsigned int sizes[] = { 8, 64, 256, 1024, 4096, 16384 };
 
-static enum { WARM_UP, MEASURE, STOP } phase;
 static struct ringbuf_sizes *skel;
 static unsigned long *consumer_pos;
 static const unsigned long *producer_pos;
-static pthread_barrier_t start;
-static int nr_producers, prog_fd;
 static int turn;
 
-static struct producer {
-	pthread_t thread;
-	unsigned long runs, counted;
-	double ns[MAX_RUNS];	/* per record, of those counted */
-} producers[MAX_CPUS];
-
-static void fail(const char *what, int err)
-{
-	fprintf(stderr, "ringbuf_sizes: %s: %s\n", what, strerror(err));
-	exit(1);
-}
-
-static unsigned long records(int i)
-{
-	return __atomic_load_n(&skel->bss->results[i].records, __ATOMIC_RELAXED);
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		fail("sched_setaffinity", errno);
-}
+/* For each record, in the runs that counted. */
+static double ns_taken[MAX_CPUS][MAX_RUNS];
+static int nr_taken[MAX_CPUS];
 
 /* Two threads in turns: 0 and 1. */
 static void *take_turns(void *arg)
@@ -116,48 +74,24 @@ static double distance(void)
 	return best;
 }
 
-static void consume(void)
+static void after_run(void)
 {
-	unsigned long prod = __atomic_load_n(producer_pos, __ATOMIC_ACQUIRE) - 4;
-	unsigned long cons = __atomic_load_n(consumer_pos, __ATOMIC_RELAXED);
+	unsigned long prod, cons;
 
+	if (!consumer_pos)
+		return;
+	prod = __atomic_load_n(producer_pos, __ATOMIC_ACQUIRE) - 4;
+	cons = __atomic_load_n(consumer_pos, __ATOMIC_RELAXED);
 	while ((long)(prod - cons) > 0 &&
 	       !__atomic_compare_exchange_n(consumer_pos, &cons, prod, false,
 					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
 }
 
-static void *produce(void *arg)
+static void count_run(int cpu, unsigned long done, unsigned long ns)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-	struct producer *me = arg;
-	int i, cpu = me - producers;
-	struct cpu_result *result = &skel->bss->results[cpu];
-	unsigned long before[MAX_CPUS], done, batch = skel->rodata->batch;
-	bool counts;
-
-	pin(cpu);
-	pthread_barrier_wait(&start);
-
-	while (__atomic_load_n(&phase, __ATOMIC_RELAXED) != STOP) {
-		for (i = 0; i < nr_producers; i++)
-			before[i] = records(i);
-		if (bpf_prog_test_run_opts(prog_fd, &opts))
-			fail("bpf_prog_test_run_opts", errno);
-		if (consumer_pos)
-			consume();
-		if (__atomic_load_n(&phase, __ATOMIC_RELAXED) != MEASURE || me->counted == MAX_RUNS)
-			continue;
-
-		me->runs++;
-		counts = nr_producers == 1 || result->ns < INTERRUPTED_NS;
-		for (i = 0; i < nr_producers; i++)
-			counts &= records(i) - before[i] >= batch / 4;
-		done = records(cpu) - before[cpu];
-		if (counts && done)
-			me->ns[me->counted++] = (double)result->ns / done;
-	}
-	return NULL;
+	if (done && nr_taken[cpu] < MAX_RUNS)
+		ns_taken[cpu][nr_taken[cpu]++] = (double)ns / done;
 }
 
 static int by_value(const void *a, const void *b)
@@ -199,8 +133,8 @@ static void unmap_positions(void)
 static void measure(const char *what, unsigned int size, unsigned int ms)
 {
 	bool overwrite = !strcmp(what, "overwrite");
-	unsigned long runs = 0, counted = 0, refused = 0, batch;
-	struct bpf_program *prog;
+	const char *progs[MAX_CPUS];
+	unsigned long share, refused;
 	double rate = 0, ns;
 	int i, err;
 
@@ -208,8 +142,10 @@ static void measure(const char *what, unsigned int size, unsigned int ms)
 	if (!skel)
 		fail("open", errno);
 	/* Never full: all producers may be one run ahead of the one who consumes. */
-	batch = ring_size(size) / (size + 8) / 2 / nr_producers;
-	skel->rodata->batch = batch < MAX_BATCH ? batch : MAX_BATCH;
+	run_ops = ring_size(size) / (size + 8) / 2 / nr_workers;
+	if (run_ops > MAX_BATCH)
+		run_ops = MAX_BATCH;
+	skel->rodata->batch = run_ops;
 	skel->rodata->size = size;
 	bpf_map__set_max_entries(skel->maps.ring, ring_size(size));
 	if (overwrite)
@@ -217,45 +153,28 @@ static void measure(const char *what, unsigned int size, unsigned int ms)
 	err = ringbuf_sizes__load(skel);
 	if (err)
 		fail("load", -err);
-	prog = bpf_object__find_program_by_name(skel->obj, overwrite ? "reserve" : what);
-	prog_fd = bpf_program__fd(prog);
+	results = skel->bss->results;
 	if (!overwrite)
 		map_positions();
 
-	ns = nr_producers > 1 ? distance() : 0;
-	phase = WARM_UP;
-	pthread_barrier_init(&start, NULL, nr_producers + 1);
-	for (i = 0; i < nr_producers; i++) {
-		producers[i].runs = 0;
-		producers[i].counted = 0;
-		err = pthread_create(&producers[i].thread, NULL, produce, &producers[i]);
-		if (err)
-			fail("pthread_create", err);
+	ns = nr_workers > 1 ? distance() : 0;
+	for (i = 0; i < nr_workers; i++) {
+		progs[i] = overwrite ? "reserve" : what;
+		nr_taken[i] = 0;
 	}
-	pthread_barrier_wait(&start);
-	usleep(ms * 1000 / 4);
-	__atomic_store_n(&phase, MEASURE, __ATOMIC_RELAXED);
-	usleep(ms * 1000);
-	__atomic_store_n(&phase, STOP, __ATOMIC_RELAXED);
-	for (i = 0; i < nr_producers; i++) {
-		struct producer *p = &producers[i];
-
-		pthread_join(p->thread, NULL);
-		qsort(p->ns, p->counted, sizeof(*p->ns), by_value);
-		if (p->counted)
-			rate += 1000 / p->ns[p->counted / 2];
-		runs += p->runs;
-		counted += p->counted;
-		refused += skel->bss->results[i].refused;
+	run_workers(skel->obj, progs, ms, &share, &refused);
+	for (i = 0; i < nr_workers; i++) {
+		qsort(ns_taken[i], nr_taken[i], sizeof(double), by_value);
+		if (nr_taken[i])
+			rate += 1000 / ns_taken[i][nr_taken[i] / 2];
 	}
-	printf("%s\t%d\t%u\t%.6f\t%lu\t%lu\t%.0f\n", what, nr_producers, size, rate,
-	       runs ? counted * 100 / runs : 0, refused, ns);
+	printf("%s\t%d\t%u\t%.6f\t%lu\t%lu\t%.0f\n", what, nr_workers, size, rate, share,
+	       refused, ns);
 	fflush(stdout);
 
 	if (!overwrite)
 		unmap_positions();
 	ringbuf_sizes__destroy(skel);
-	pthread_barrier_destroy(&start);
 }
 
 static bool has_overwrite(void)
@@ -291,9 +210,8 @@ int main(int argc, char **argv)
 	if (!ms || !max_producers || max_producers > MAX_CPUS)
 		return 2;
 
-	nr_producers = 1;
 	measure("loop", sizes[0], ms);
-	for (; nr_producers <= max_producers; nr_producers *= 2) {
+	for (; nr_workers <= max_producers; nr_workers *= 2) {
 		if (size)
 			measure("reserve", size, ms);
 		for (i = 0; !size && i < sizeof(sizes) / sizeof(*sizes); i++) {

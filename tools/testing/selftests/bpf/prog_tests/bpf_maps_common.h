@@ -6,8 +6,12 @@
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
+#include <sys/epoll.h>
 #include <sys/utsname.h>
+#include <bpf/btf.h>
 #include "test_progs.h"
+
+#define ENOTSUPP 524
 
 /* --- CPUs -------------------------------------------------------------------- */
 
@@ -49,6 +53,92 @@ static inline bool kernel_is(const char *what)
 static inline bool preempt_rt(void)
 {
 	return kernel_is("PREEMPT_RT");
+}
+
+/* --- maps and programs ------------------------------------------------------- */
+
+static inline int create_map(enum bpf_map_type type, __u32 key_size, __u32 value_size,
+			     __u32 max_entries, __u32 flags)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
+
+	return bpf_map_create(type, "contract", key_size, value_size, max_entries, &opts);
+}
+
+/* Such a map can be created, or @expected is why not. */
+static inline bool assert_create(enum bpf_map_type type, __u32 key_size, __u32 value_size,
+				 __u32 max_entries, __u32 flags, int expected, const char *what)
+{
+	int fd = create_map(type, key_size, value_size, max_entries, flags);
+	bool ok = expected ? ASSERT_EQ(fd, expected, what) : ASSERT_OK_FD(fd, what);
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* No flag but those of @known is allowed. */
+static inline void assert_known_flags(enum bpf_map_type type, __u32 key_size, __u32 value_size,
+				      __u32 max_entries, __u32 known)
+{
+	__u32 flag;
+
+	for (flag = 1; flag; flag <<= 1)
+		if (!(flag & known) && !assert_create(type, key_size, value_size, max_entries, flag,
+						      -EINVAL, "create with an unknown flag"))
+			printf("flag %#x\n", flag);
+}
+
+/* Readers of map_ptr expect a map's structure to begin with its struct bpf_map. */
+static inline void assert_begins_with_map(const char *structure)
+{
+	const struct btf_member *first;
+	const struct btf_type *t;
+	struct btf *btf;
+	int id;
+
+	btf = btf__load_vmlinux_btf();
+	if (!ASSERT_OK_PTR(btf, "vmlinux BTF"))
+		return;
+	id = btf__find_by_name_kind(btf, structure, BTF_KIND_STRUCT);
+	if (!ASSERT_GT(id, 0, structure))
+		goto out;
+	first = btf_members(btf__type_by_id(btf, id));
+	ASSERT_STREQ(btf__name_by_offset(btf, first->name_off), "map", "first member");
+	ASSERT_EQ(first->offset, 0, "its offset");
+	t = btf__type_by_id(btf, first->type);
+	ASSERT_STREQ(btf__name_by_offset(btf, t->name_off), "bpf_map", "its type");
+out:
+	btf__free(btf);
+}
+
+/* What the program returned: 0, or the error of its operation. */
+static inline int run_prog(const struct bpf_program *prog)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+
+	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "test run");
+	return opts.retval;
+}
+
+/* An epoll on the map alone. */
+static inline int epoll_on(int fd, __u32 events)
+{
+	struct epoll_event event = { .events = events };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	if (!ASSERT_OK_FD(epoll, "create epoll"))
+		return -1;
+	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "add map to epoll");
+	return epoll;
+}
+
+/* What is ready, at most after this time. */
+static inline __u32 epoll_events(int epoll, int msecs)
+{
+	struct epoll_event event = {};
+
+	return epoll_wait(epoll, &event, 1, msecs) == 1 ? event.events : 0;
 }
 
 /* --- files of the kernel ----------------------------------------------------- */

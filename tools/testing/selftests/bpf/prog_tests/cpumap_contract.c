@@ -8,6 +8,7 @@
 #include "cpumap_common.h"
 #include "cpumap_contract.skel.h"
 
+#define TYPE BPF_MAP_TYPE_CPUMAP
 #define QSIZE 64
 #define MAX_QSIZE 16384
 
@@ -27,27 +28,6 @@ static __u32 nr_cpus(void)
 	return last + 1;
 }
 
-static int create(__u32 key_size, __u32 value_size, __u32 max_entries, __u32 flags)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
-
-	return bpf_map_create(BPF_MAP_TYPE_CPUMAP, "contract", key_size, value_size, max_entries,
-			      &opts);
-}
-
-static void assert_create(__u32 key_size, __u32 value_size, __u32 max_entries, __u32 flags,
-			  int expected, const char *what)
-{
-	int fd = create(key_size, value_size, max_entries, flags);
-
-	if (expected)
-		ASSERT_EQ(fd, expected, what);
-	else
-		ASSERT_OK_FD(fd, what);
-	if (fd >= 0)
-		close(fd);
-}
-
 static void create_sizes(void)
 {
 	static const __u32 bad_keys[] = { 0, 1, 2, 3, 5, 8, UINT_MAX };
@@ -55,35 +35,28 @@ static void create_sizes(void)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad_keys); i++)
-		assert_create(bad_keys[i], 8, 1, 0, -EINVAL, "key of another size than 4");
+		assert_create(TYPE, bad_keys[i], 8, 1, 0, -EINVAL, "key of another size than 4");
 	for (i = 0; i < ARRAY_SIZE(bad_values); i++)
-		assert_create(4, bad_values[i], 1, 0, -EINVAL, "value of another size");
-	assert_create(4, 4, 1, 0, 0, "value of 4 bytes");
-	assert_create(4, 8, 1, 0, 0, "value of 8 bytes");
+		assert_create(TYPE, 4, bad_values[i], 1, 0, -EINVAL, "value of another size");
+	assert_create(TYPE, 4, 4, 1, 0, 0, "value of 4 bytes");
+	assert_create(TYPE, 4, 8, 1, 0, 0, "value of 8 bytes");
 }
 
 static void create_entries(void)
 {
 	__u32 nr = nr_cpus();
 
-	assert_create(4, 8, 0, 0, -EINVAL, "no entries");
-	assert_create(4, 8, 1, 0, 0, "one");
-	assert_create(4, 8, nr, 0, 0, "NR_CPUS");
-	assert_create(4, 8, nr + 1, 0, -E2BIG, "one more");
-	assert_create(4, 8, UINT_MAX, 0, -E2BIG, "as many as can be said");
+	assert_create(TYPE, 4, 8, 0, 0, -EINVAL, "no entries");
+	assert_create(TYPE, 4, 8, 1, 0, 0, "one");
+	assert_create(TYPE, 4, 8, nr, 0, 0, "NR_CPUS");
+	assert_create(TYPE, 4, 8, nr + 1, 0, -E2BIG, "one more");
+	assert_create(TYPE, 4, 8, UINT_MAX, 0, -E2BIG, "as many as can be said");
 }
 
 static void create_flags(void)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NUMA_NODE);
-	int bit, fd;
-
-	for (bit = 0; bit < 32; bit++)
-		if (1U << bit != BPF_F_NUMA_NODE)
-			assert_create(4, 8, 1, 1U << bit, -EINVAL, "flag");
-	fd = bpf_map_create(BPF_MAP_TYPE_CPUMAP, "contract", 4, 8, 1, &opts);
-	if (ASSERT_OK_FD(fd, "map of node 0"))
-		close(fd);
+	assert_known_flags(TYPE, 4, 8, 1, BPF_F_NUMA_NODE);
+	assert_create(TYPE, 4, 8, 1, BPF_F_NUMA_NODE, 0, "map of node 0");
 }
 
 /* --- entries ------------------------------------------------------------------ */
@@ -116,7 +89,7 @@ static void assert_no_entry(__u32 cpu, const char *what)
 /* With @max_entries, or with as many as there may be CPUs if it is 0. */
 static bool new_map(__u32 value_size, __u32 max_entries)
 {
-	map = create(4, value_size, max_entries ?: libbpf_num_possible_cpus(), 0);
+	map = create_map(TYPE, 4, value_size, max_entries ?: libbpf_num_possible_cpus(), 0);
 	return ASSERT_OK_FD(map, "create map");
 }
 

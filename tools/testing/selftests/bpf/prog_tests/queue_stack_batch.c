@@ -4,11 +4,8 @@
  * stays in the map.
  */
 #include <sys/wait.h>
-#include <bpf/btf.h>
-#include "bpf_maps_common.h"
 #include "queue_stack_ops.h"
 
-#define ENOTSUPP 524
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif

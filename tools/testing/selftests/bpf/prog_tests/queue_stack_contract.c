@@ -4,7 +4,6 @@
  * subtest, each subtest for both types.
  */
 #include <sys/mman.h>
-#include <bpf/btf.h>
 #include "queue_stack_ops.h"
 #include "queue_stack_contract.skel.h"
 
@@ -13,22 +12,6 @@
 
 #define GUARD 64
 #define GUARD_BYTE 0xa5
-
-static int create_flags(enum bpf_map_type type, __u32 flags)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
-
-	return bpf_map_create(type, "contract", 0, sizeof(__u32), 2, &opts);
-}
-
-/* A program of the skeleton: 0, or the error of its operation. */
-static int run(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "execution");
-	return opts.retval;
-}
 
 static struct queue_stack_contract *open_skel(enum bpf_map_type type)
 {
@@ -122,52 +105,33 @@ static void guarded_free(__u8 *value)
 
 /* --- creation ---------------------------------------------------------------- */
 
-static void assert_create(enum bpf_map_type type, __u32 key_size, __u32 value_size,
-			  __u32 max_entries, int expected, const char *what)
-{
-	int fd = bpf_map_create(type, "contract", key_size, value_size, max_entries, NULL);
-
-	ASSERT_EQ(fd, expected, what);
-	if (fd >= 0)
-		close(fd);
-}
-
 static void create_sizes(enum bpf_map_type type)
 {
-	assert_create(type, 4, 4, 1, -EINVAL, "key size not zero");
-	assert_create(type, 0, 0, 1, -EINVAL, "value size zero");
-	assert_create(type, 0, 4, 0, -EINVAL, "no entries");
+	assert_create(type, 4, 4, 1, 0, -EINVAL, "key size not zero");
+	assert_create(type, 0, 0, 1, 0, -EINVAL, "value size zero");
+	assert_create(type, 0, 4, 0, 0, -EINVAL, "no entries");
 }
 
 static void create_flags_unknown(enum bpf_map_type type)
 {
 	__u32 known = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG |
 		      BPF_F_WRONLY_PROG;
-	int bit, fd;
 
-	for (bit = 0; bit < 32; bit++) {
-		if (known & 1U << bit)
-			continue;
-		fd = create_flags(type, 1U << bit);
-		if (!ASSERT_EQ(fd, -EINVAL, "create with an unknown flag"))
-			printf("flag %#x\n", 1U << bit);
-		if (fd >= 0)
-			close(fd);
-	}
+	assert_known_flags(type, 0, 4, 2, known);
 }
 
 static void create_flags_contradictory(enum bpf_map_type type)
 {
-	ASSERT_EQ(create_flags(type, BPF_F_RDONLY | BPF_F_WRONLY), -EINVAL,
-		  "read-only and write-only for system calls");
-	ASSERT_EQ(create_flags(type, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG), -EINVAL,
-		  "read-only and write-only for programs");
+	assert_create(type, 0, 4, 2, BPF_F_RDONLY | BPF_F_WRONLY, -EINVAL,
+		      "read-only and write-only for system calls");
+	assert_create(type, 0, 4, 2, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG, -EINVAL,
+		      "read-only and write-only for programs");
 }
 
 static void create_value_too_large(enum bpf_map_type type)
 {
-	assert_create(type, 0, LARGEST_VALUE + 1, 1, -E2BIG, "one byte too large");
-	assert_create(type, 0, UINT_MAX, 1, -E2BIG, "largest value size");
+	assert_create(type, 0, LARGEST_VALUE + 1, 1, 0, -E2BIG, "one byte too large");
+	assert_create(type, 0, UINT_MAX, 1, 0, -E2BIG, "largest value size");
 }
 
 static void create_too_many_entries(enum bpf_map_type type)
@@ -176,8 +140,8 @@ static void create_too_many_entries(enum bpf_map_type type)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		assert_create(type, 0, sizes[i], UINT_MAX / sizes[i], -E2BIG, "at the limit");
-		assert_create(type, 0, sizes[i], UINT_MAX, -E2BIG, "far above the limit");
+		assert_create(type, 0, sizes[i], UINT_MAX / sizes[i], 0, -E2BIG, "at the limit");
+		assert_create(type, 0, sizes[i], UINT_MAX, 0, -E2BIG, "far above the limit");
 	}
 }
 
@@ -193,7 +157,7 @@ static void create_just_below_limit(enum bpf_map_type type)
 		return;
 	}
 	for (i = 0; i < ARRAY_SIZE(sizes); i++)
-		assert_create(type, 0, sizes[i], UINT_MAX / sizes[i] - 1, -ENOMEM,
+		assert_create(type, 0, sizes[i], UINT_MAX / sizes[i] - 1, 0, -ENOMEM,
 			      "below the limit");
 }
 
@@ -215,39 +179,22 @@ static void create_numa_node(enum bpf_map_type type)
 
 /* --- memory ------------------------------------------------------------------ */
 
-static long long fdinfo_value(int fd, const char *key)
-{
-	long long value = -1;
-	char path[64], line[128];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
-	if (!ASSERT_OK_PTR(file, "open fdinfo"))
-		return -1;
-	while (fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, strlen(key)))
-			sscanf(line + strlen(key), "%lld", &value);
-	fclose(file);
-	return value;
-}
-
 /* 6.12.117 kept a header and one slot more than max_entries. */
 static void memory_reported(enum bpf_map_type type)
 {
 	static const struct {
 		__u32 value_size, max_entries;
 	} maps[] = { { 1, 1 }, { 8, 1000 }, { 3, 100000 }, { 65536, 16 } };
-	const long long header = 1024;
-	long long memlock, values;
+	const unsigned long header = 1024;
+	unsigned long memlock, values;
 	int i, fd;
 
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
 		fd = create(type, maps[i].value_size, maps[i].max_entries);
 		if (fd < 0)
 			return;
-		values = (long long)maps[i].value_size * maps[i].max_entries;
-		memlock = fdinfo_value(fd, "memlock:");
+		values = (unsigned long)maps[i].value_size * maps[i].max_entries;
+		memlock = fdinfo_line(fd, "memlock");
 		ASSERT_GE(memlock, values, "memlock");
 		ASSERT_LE(memlock, values + maps[i].value_size + header + getpagesize(),
 			  "memlock");
@@ -255,27 +202,9 @@ static void memory_reported(enum bpf_map_type type)
 	}
 }
 
-/* Readers of map_ptr expect struct bpf_queue_stack to begin with its struct bpf_map. */
 static void btf_layout(enum bpf_map_type type)
 {
-	const struct btf_member *first;
-	const struct btf_type *t;
-	struct btf *btf;
-	int id;
-
-	btf = btf__load_vmlinux_btf();
-	if (!ASSERT_OK_PTR(btf, "vmlinux BTF"))
-		return;
-	id = btf__find_by_name_kind(btf, "bpf_queue_stack", BTF_KIND_STRUCT);
-	if (!ASSERT_GT(id, 0, "struct bpf_queue_stack"))
-		goto out;
-	first = btf_members(btf__type_by_id(btf, id));
-	ASSERT_STREQ(btf__name_by_offset(btf, first->name_off), "map", "first member");
-	ASSERT_EQ(first->offset, 0, "its offset");
-	t = btf__type_by_id(btf, first->type);
-	ASSERT_STREQ(btf__name_by_offset(btf, t->name_off), "bpf_map", "its type");
-out:
-	btf__free(btf);
+	assert_begins_with_map("bpf_queue_stack");
 }
 
 /* --- order and capacity ------------------------------------------------------ */
@@ -464,20 +393,20 @@ static void like_model_in_program(enum bpf_map_type type)
 		case 0: case 1: case 2:
 			skel->bss->flags = BPF_ANY;
 			expected = model_push(&model, i, BPF_ANY);
-			err = run(skel->progs.push);
+			err = run_prog(skel->progs.push);
 			break;
 		case 3:
 			skel->bss->flags = BPF_EXIST;
 			expected = model_push(&model, i, BPF_EXIST);
-			err = run(skel->progs.push);
+			err = run_prog(skel->progs.push);
 			break;
 		case 4:
 			expected = model_take(&model, type, &wanted, false);
-			err = run(skel->progs.peek);
+			err = run_prog(skel->progs.peek);
 			break;
 		default:
 			expected = model_take(&model, type, &wanted, true);
-			err = run(skel->progs.pop);
+			err = run_prog(skel->progs.pop);
 			break;
 		}
 		memcpy(&value, skel->bss->buf.value, sizeof(value));
@@ -541,15 +470,15 @@ static void program_values(enum bpf_map_type type, __u32 size)
 	end = skel->bss->buf.after + sizeof(skel->bss->buf.after);
 
 	fill_pattern(value, size, 1);
-	ASSERT_OK(run(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
 	fill_pattern(value, size, 2);
-	ASSERT_OK(run(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
 
 	memset(value, 0, size);
-	ASSERT_OK(run(skel->progs.peek), "peek");
+	ASSERT_OK(run_prog(skel->progs.peek), "peek");
 	ASSERT_TRUE(has_pattern(value, size, type == BPF_MAP_TYPE_QUEUE ? 1 : 2), "peeked value");
 	memset(value, 0, size);
-	ASSERT_OK(run(skel->progs.pop), "pop");
+	ASSERT_OK(run_prog(skel->progs.pop), "pop");
 	ASSERT_TRUE(has_pattern(value, size, type == BPF_MAP_TYPE_QUEUE ? 1 : 2), "popped value");
 
 	ASSERT_TRUE(all_bytes(skel->bss->buf.before, sizeof(skel->bss->buf.before), GUARD_BYTE),
@@ -597,10 +526,10 @@ static void push_flags_in_program(enum bpf_map_type type)
 		return;
 	for (i = 0; i < ARRAY_SIZE(bad_push_flags); i++) {
 		skel->bss->flags = bad_push_flags[i];
-		ASSERT_EQ(run(skel->progs.push), -EINVAL,
+		ASSERT_EQ(run_prog(skel->progs.push), -EINVAL,
 			  "push with a flag other than BPF_EXIST");
 	}
-	ASSERT_EQ(run(skel->progs.pop), -ENOENT, "pop");
+	ASSERT_EQ(run_prog(skel->progs.pop), -ENOENT, "pop");
 	queue_stack_contract__destroy(skel);
 }
 
@@ -650,10 +579,10 @@ static void program_empty(enum bpf_map_type type, __u32 size)
 	end = skel->bss->buf.after + sizeof(skel->bss->buf.after);
 
 	memset(value, 0xff, size);
-	ASSERT_EQ(run(skel->progs.peek), -ENOENT, "peek");
+	ASSERT_EQ(run_prog(skel->progs.peek), -ENOENT, "peek");
 	ASSERT_TRUE(all_bytes(value, size, 0), "peeked value is zero");
 	memset(value, 0xff, size);
-	ASSERT_EQ(run(skel->progs.pop), -ENOENT, "pop");
+	ASSERT_EQ(run_prog(skel->progs.pop), -ENOENT, "pop");
 	ASSERT_TRUE(all_bytes(value, size, 0), "popped value is zero");
 
 	ASSERT_TRUE(all_bytes(value + size, end - (value + size), GUARD_BYTE),
@@ -675,11 +604,11 @@ static void full_map_in_program(enum bpf_map_type type)
 
 	if (!skel)
 		return;
-	ASSERT_OK(run(skel->progs.push), "push the first");
-	ASSERT_OK(run(skel->progs.push), "push the second");
-	ASSERT_EQ(run(skel->progs.push), -E2BIG, "push into the full map");
+	ASSERT_OK(run_prog(skel->progs.push), "push the first");
+	ASSERT_OK(run_prog(skel->progs.push), "push the second");
+	ASSERT_EQ(run_prog(skel->progs.push), -E2BIG, "push into the full map");
 	skel->bss->flags = BPF_EXIST;
-	ASSERT_OK(run(skel->progs.push), "push with BPF_EXIST");
+	ASSERT_OK(run_prog(skel->progs.push), "push with BPF_EXIST");
 	queue_stack_contract__destroy(skel);
 }
 
@@ -815,17 +744,17 @@ static void frozen_but_not_for_programs(enum bpf_map_type type)
 	ASSERT_OK(bpf_map_freeze(bpf_map__fd(skel->maps.map)), "freeze");
 
 	memcpy(skel->bss->buf.value, &value, sizeof(value));
-	ASSERT_OK(run(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
 	ASSERT_OK(peek(bpf_map__fd(skel->maps.map), &value), "peek");
 	ASSERT_EQ(value, 6, "peeked value");
-	ASSERT_OK(run(skel->progs.pop), "pop");
+	ASSERT_OK(run_prog(skel->progs.pop), "pop");
 	ASSERT_EQ(peek(bpf_map__fd(skel->maps.map), &value), -ENOENT, "peek after the pop");
 	queue_stack_contract__destroy(skel);
 }
 
 static void read_only_for_system_calls(enum bpf_map_type type)
 {
-	int fd = create_flags(type, BPF_F_RDONLY);
+	int fd = create_map(type, 0, sizeof(__u32), 2, BPF_F_RDONLY);
 	__u32 value;
 
 	if (!ASSERT_OK_FD(fd, "create"))
@@ -838,7 +767,7 @@ static void read_only_for_system_calls(enum bpf_map_type type)
 
 static void write_only_for_system_calls(enum bpf_map_type type)
 {
-	int fd = create_flags(type, BPF_F_WRONLY);
+	int fd = create_map(type, 0, sizeof(__u32), 2, BPF_F_WRONLY);
 	__u32 value;
 
 	if (!ASSERT_OK_FD(fd, "create"))
@@ -871,9 +800,9 @@ static void write_only_for_programs(enum bpf_map_type type)
 
 	if (!skel)
 		return;
-	ASSERT_OK(run(skel->progs.push), "push");
-	ASSERT_OK(run(skel->progs.peek), "peek");
-	ASSERT_OK(run(skel->progs.pop), "pop");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.peek), "peek");
+	ASSERT_OK(run_prog(skel->progs.pop), "pop");
 	queue_stack_contract__destroy(skel);
 }
 
@@ -993,12 +922,12 @@ static void inner_map(enum bpf_map_type type)
 	ASSERT_OK(set_inner(skel, inner), "set inner map");
 
 	memcpy(skel->bss->buf.value, &value, sizeof(value));
-	ASSERT_OK(run(skel->progs.inner_push), "push");
+	ASSERT_OK(run_prog(skel->progs.inner_push), "push");
 	ASSERT_OK(peek(inner, &value), "peek");
 	ASSERT_EQ(value, 3, "peeked value");
 	assert_push(inner, 4, 4);
-	ASSERT_EQ(run(skel->progs.inner_push), -E2BIG, "push into the full map");
-	ASSERT_OK(run(skel->progs.inner_pop), "pop");
+	ASSERT_EQ(run_prog(skel->progs.inner_push), -E2BIG, "push into the full map");
+	ASSERT_OK(run_prog(skel->progs.inner_pop), "pop");
 	memcpy(&value, skel->bss->buf.value, sizeof(value));
 	ASSERT_EQ(value, type == BPF_MAP_TYPE_QUEUE ? 3 : 4, "popped value");
 out:
@@ -1026,7 +955,7 @@ static void inner_map_replaced(enum bpf_map_type type)
 	ASSERT_OK(set_inner(skel, longer), "set a map of another length");
 
 	memcpy(skel->bss->buf.value, &value, sizeof(value));
-	ASSERT_OK(run(skel->progs.inner_push), "push");
+	ASSERT_OK(run_prog(skel->progs.inner_push), "push");
 	ASSERT_EQ(peek(inner, &value), -ENOENT, "peek the first map");
 	assert_drains(type, longer, 3, 3);
 out:

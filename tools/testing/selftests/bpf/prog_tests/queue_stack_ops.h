@@ -4,11 +4,11 @@
 #define __QUEUE_STACK_OPS_H
 
 #include <sys/mman.h>
-#include "test_progs.h"
+#include "bpf_maps_common.h"
 
 static inline int create(enum bpf_map_type type, __u32 value_size, __u32 max_entries)
 {
-	int fd = bpf_map_create(type, "contract", 0, value_size, max_entries, NULL);
+	int fd = create_map(type, 0, value_size, max_entries, 0);
 
 	ASSERT_OK_FD(fd, "create");
 	return fd;

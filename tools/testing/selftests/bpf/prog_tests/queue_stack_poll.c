@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Waiting for a queue or stack that is empty or full. */
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/select.h>
 #include "queue_stack_ops.h"
 #include "queue_stack_poll.skel.h"
@@ -14,41 +13,6 @@ static __u32 ready(int fd)
 	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLOUT };
 
 	return poll(&pfd, 1, 0) == 1 ? pfd.revents : 0;
-}
-
-static int epoll_on(int fd, __u32 events)
-{
-	struct epoll_event event = { .events = events };
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	ASSERT_OK_FD(epoll, "create epoll");
-	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "add map to epoll");
-	return epoll;
-}
-
-static __u32 epoll_events(int epoll)
-{
-	struct epoll_event event = {};
-
-	return epoll_wait(epoll, &event, 1, 0) == 1 ? event.events : 0;
-}
-
-static void pin_to(int cpu)
-{
-	cpu_set_t set;
-
-	memset(&set, cpu < 0 ? 0xff : 0, sizeof(set));
-	if (cpu >= 0)
-		CPU_SET(cpu, &set);
-	ASSERT_OK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "set affinity");
-}
-
-static int run(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "execution");
-	return opts.retval;
 }
 
 static struct queue_stack_poll *load_skel(enum bpf_map_type type)
@@ -96,12 +60,12 @@ static void level(enum bpf_map_type type)
 	int fd = create(type, sizeof(__u32), 2), epoll = epoll_on(fd, EPOLLIN);
 	__u32 value;
 
-	ASSERT_EQ(epoll_events(epoll), 0, "empty");
+	ASSERT_EQ(epoll_events(epoll, 0), 0, "empty");
 	push(fd, 1);
-	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "first look");
-	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "second look");
+	ASSERT_EQ(epoll_events(epoll, 0), EPOLLIN, "first look");
+	ASSERT_EQ(epoll_events(epoll, 0), EPOLLIN, "second look");
 	pop(fd, &value);
-	ASSERT_EQ(epoll_events(epoll), 0, "empty again");
+	ASSERT_EQ(epoll_events(epoll, 0), 0, "empty again");
 	close(epoll);
 	close(fd);
 }
@@ -114,28 +78,28 @@ static void edge(enum bpf_map_type type)
 	__u32 values[2] = { 1, 2 }, value, count;
 
 	pin_to(0);
-	ASSERT_EQ(epoll_events(in), 0, "empty: in");
-	ASSERT_EQ(epoll_events(out), EPOLLOUT, "empty: out");
+	ASSERT_EQ(epoll_events(in, 0), 0, "empty: in");
+	ASSERT_EQ(epoll_events(out, 0), EPOLLOUT, "empty: out");
 	for (i = 0; i < 3; i++) {
 		push(fd, 1);
-		ASSERT_EQ(epoll_events(in), EPOLLIN, "no longer empty");
-		ASSERT_EQ(epoll_events(in), 0, "told once");
+		ASSERT_EQ(epoll_events(in, 0), EPOLLIN, "no longer empty");
+		ASSERT_EQ(epoll_events(in, 0), 0, "told once");
 		push(fd, 2);
-		ASSERT_EQ(epoll_events(in), 0, "not empty before either");
-		ASSERT_EQ(epoll_events(out), 0, "nothing popped");
+		ASSERT_EQ(epoll_events(in, 0), 0, "not empty before either");
+		ASSERT_EQ(epoll_events(out, 0), 0, "nothing popped");
 		pop(fd, &value);
-		ASSERT_EQ(epoll_events(out), EPOLLOUT, "no longer full");
-		ASSERT_EQ(epoll_events(out), 0, "told once");
+		ASSERT_EQ(epoll_events(out, 0), EPOLLOUT, "no longer full");
+		ASSERT_EQ(epoll_events(out, 0), 0, "told once");
 		pop(fd, &value);
-		ASSERT_EQ(epoll_events(out), 0, "not full before either");
+		ASSERT_EQ(epoll_events(out, 0), 0, "not full before either");
 
 		count = 2;
 		bpf_map_update_batch(fd, NULL, values, &count, NULL);
-		ASSERT_EQ(epoll_events(in), EPOLLIN, "batch pushed");
+		ASSERT_EQ(epoll_events(in, 0), EPOLLIN, "batch pushed");
 		bpf_map_lookup_and_delete_batch(fd, NULL, NULL, NULL, values, &count, NULL);
-		ASSERT_EQ(epoll_events(out), EPOLLOUT, "batch popped");
+		ASSERT_EQ(epoll_events(out, 0), EPOLLOUT, "batch popped");
 	}
-	pin_to(-1);
+	unpin();
 	close(in);
 	close(out);
 	close(fd);
@@ -147,10 +111,10 @@ static void oneshot(enum bpf_map_type type)
 	int fd = create(type, sizeof(__u32), 2), epoll = epoll_on(fd, event.events);
 
 	push(fd, 1);
-	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "first look");
-	ASSERT_EQ(epoll_events(epoll), 0, "second look");
+	ASSERT_EQ(epoll_events(epoll, 0), EPOLLIN, "first look");
+	ASSERT_EQ(epoll_events(epoll, 0), 0, "second look");
 	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event), "arm again");
-	ASSERT_EQ(epoll_events(epoll), EPOLLIN, "armed again");
+	ASSERT_EQ(epoll_events(epoll, 0), EPOLLIN, "armed again");
 	close(epoll);
 	close(fd);
 }
@@ -211,13 +175,13 @@ static void several(enum bpf_map_type type)
 	fd = bpf_map__fd(skel->maps.map);
 	for (i = 0; i < 4; i++)
 		start_waiter(&waiters[i], fd, POLLIN);
-	ASSERT_OK(run(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
 	for (i = 0; i < 4; i++)
 		assert_woken(&waiters[i]);
-	ASSERT_OK(run(skel->progs.push), "push");
+	ASSERT_OK(run_prog(skel->progs.push), "push");
 	for (i = 0; i < 4; i++)
 		start_waiter(&waiters[i], fd, POLLOUT);
-	ASSERT_OK(run(skel->progs.pop), "pop");
+	ASSERT_OK(run_prog(skel->progs.pop), "pop");
 	for (i = 0; i < 4; i++)
 		assert_woken(&waiters[i]);
 	queue_stack_poll__destroy(skel);

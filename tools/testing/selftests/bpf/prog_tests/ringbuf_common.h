@@ -3,7 +3,6 @@
 #ifndef __RINGBUF_COMMON_H
 #define __RINGBUF_COMMON_H
 
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include "bpf_maps_common.h"
 
@@ -104,26 +103,6 @@ static inline unsigned long record_bytes(__u32 len)
 {
 	len &= ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 	return (len + BPF_RINGBUF_HDR_SZ + 7UL) & ~7UL;
-}
-
-/* An epoll on the map alone. */
-static inline int epoll_on(int fd, __u32 events)
-{
-	struct epoll_event event = { .events = events };
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
-
-	if (!ASSERT_OK_FD(epoll, "create epoll"))
-		return -1;
-	ASSERT_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "add map to epoll");
-	return epoll;
-}
-
-/* What is ready, at most after this time. */
-static inline __u32 epoll_events(int epoll, int msecs)
-{
-	struct epoll_event event = {};
-
-	return epoll_wait(epoll, &event, 1, msecs) == 1 ? event.events : 0;
 }
 
 /* A thread that runs a program once, which may stop in the middle at steps of its own. */

@@ -4,51 +4,16 @@
  * types of ring allow user space to map.
  */
 #include <poll.h>
-#include "ringbuf_common.h"
-#include "ringbuf_contract.skel.h"
+#include "ringbuf_programs.h"
 
-#define ENOTSUPP 524
 #define ONE_RECORD 16		/* bytes in the ring, of a record of 8 */
 
-static struct ringbuf_contract *skel;
-static struct ring ring;
-
 /* --- programs ---------------------------------------------------------------- */
-
-static bool setup_sized(__u32 ring_size, __u64 record_size)
-{
-	if (!skel)
-		skel = ringbuf_contract__open();
-	if (!ASSERT_OK_PTR(skel, "open skeleton"))
-		return false;
-	bpf_map__set_max_entries(skel->maps.ring, ring_size);
-	bpf_map__set_autocreate(skel->maps.outer, false);
-	skel->rodata->record_size = record_size;
-	skel->bss->size = 8;
-	return ASSERT_OK(ringbuf_contract__load(skel), "load skeleton") &&
-	       ring_map(&ring, skel->maps.ring);
-}
 
 /* A ring of one page. */
 static bool setup(void)
 {
 	return setup_sized(page_size(), 8);
-}
-
-static void teardown(void)
-{
-	ring_unmap(&ring);
-	ring.consumer_pos = NULL;
-	ringbuf_contract__destroy(skel);
-	skel = NULL;
-}
-
-static int run_prog(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "test run");
-	return opts.retval;
 }
 
 static int output(__u64 size, __u64 flags)
@@ -77,14 +42,6 @@ static int reserve_dynptr(__u64 size, __u64 reserve_flags)
 	return run_prog(skel->progs.reserve_dynptr);
 }
 
-static __u64 query(__u64 what)
-{
-	skel->bss->what = what;
-	skel->bss->value = ~0ULL;
-	ASSERT_OK(run_prog(skel->progs.query), "query");
-	return skel->bss->value;
-}
-
 /* As many records of eight bytes as fit. */
 static int fill_ring(void)
 {
@@ -95,29 +52,7 @@ static int fill_ring(void)
 	return count;
 }
 
-static struct holder holder_of(const struct bpf_program *prog)
-{
-	return (struct holder) {
-		.prog = prog,
-		.step = &skel->bss->step,
-		.go = &skel->bss->go,
-		.late = &skel->bss->late,
-	};
-}
-
 /* --- creation ---------------------------------------------------------------- */
-
-static int try_create(enum bpf_map_type type, __u32 key_size, __u32 value_size,
-		      __u32 max_entries, __u32 flags)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
-	int fd = bpf_map_create(type, "contract", key_size, value_size, max_entries, &opts);
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
-}
 
 static const enum bpf_map_type ring_types[] = { BPF_MAP_TYPE_RINGBUF, BPF_MAP_TYPE_USER_RINGBUF };
 
@@ -129,50 +64,42 @@ static void create_sizes(void)
 	for (i = 0; i < ARRAY_SIZE(ring_types); i++) {
 		enum bpf_map_type type = ring_types[i];
 
-		ASSERT_OK(try_create(type, 0, 0, page, 0), "one page");
-		ASSERT_OK(try_create(type, 0, 0, 16 * page, 0), "16 pages");
-		ASSERT_EQ(try_create(type, 4, 0, page, 0), -EINVAL, "key size");
-		ASSERT_EQ(try_create(type, 0, 4, page, 0), -EINVAL, "value size");
-		ASSERT_EQ(try_create(type, 0, 0, 0, 0), -EINVAL, "no size");
-		ASSERT_EQ(try_create(type, 0, 0, page / 2, 0), -EINVAL, "half a page");
-		ASSERT_EQ(try_create(type, 0, 0, page + 8, 0), -EINVAL, "no power of two");
-		ASSERT_EQ(try_create(type, 0, 0, 3 * page, 0), -EINVAL, "three pages");
-		ASSERT_EQ(try_create(type, 0, 0, UINT_MAX, 0), -EINVAL, "largest number");
+		assert_create(type, 0, 0, page, 0, 0, "one page");
+		assert_create(type, 0, 0, 16 * page, 0, 0, "16 pages");
+		assert_create(type, 4, 0, page, 0, -EINVAL, "key size");
+		assert_create(type, 0, 4, page, 0, -EINVAL, "value size");
+		assert_create(type, 0, 0, 0, 0, -EINVAL, "no size");
+		assert_create(type, 0, 0, page / 2, 0, -EINVAL, "half a page");
+		assert_create(type, 0, 0, page + 8, 0, -EINVAL, "no power of two");
+		assert_create(type, 0, 0, 3 * page, 0, -EINVAL, "three pages");
+		assert_create(type, 0, 0, UINT_MAX, 0, -EINVAL, "largest number");
 	}
 }
 
 static void create_flags(void)
 {
-	__u32 page = page_size(), known = BPF_F_NUMA_NODE | BPF_F_RB_OVERWRITE, bit;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(ring_types); i++)
-		for (bit = 1; bit; bit <<= 1)
-			if (!(bit & known) &&
-			    !ASSERT_EQ(try_create(ring_types[i], 0, 0, page, bit), -EINVAL,
-				       "unknown flag"))
-				printf("flag %#x\n", bit);
+		assert_known_flags(ring_types[i], 0, 0, page_size(),
+				   BPF_F_NUMA_NODE | BPF_F_RB_OVERWRITE);
 }
 
 static void create_overwrite(void)
 {
-	ASSERT_OK(try_create(BPF_MAP_TYPE_RINGBUF, 0, 0, page_size(), BPF_F_RB_OVERWRITE),
-		  "kernel ring");
-	ASSERT_EQ(try_create(BPF_MAP_TYPE_USER_RINGBUF, 0, 0, page_size(), BPF_F_RB_OVERWRITE),
-		  -EINVAL, "user ring");
+	assert_create(BPF_MAP_TYPE_RINGBUF, 0, 0, page_size(), BPF_F_RB_OVERWRITE, 0,
+		      "kernel ring");
+	assert_create(BPF_MAP_TYPE_USER_RINGBUF, 0, 0, page_size(), BPF_F_RB_OVERWRITE, -EINVAL,
+		      "user ring");
 }
 
 static void create_on_numa_node(void)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NUMA_NODE);
-	int i, fd;
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NUMA_NODE, .numa_node = 1023);
+	int i;
 
 	for (i = 0; i < ARRAY_SIZE(ring_types); i++) {
-		opts.numa_node = 0;
-		fd = bpf_map_create(ring_types[i], "contract", 0, 0, page_size(), &opts);
-		if (ASSERT_OK_FD(fd, "first node"))
-			close(fd);
-		opts.numa_node = 1023;
+		assert_create(ring_types[i], 0, 0, page_size(), BPF_F_NUMA_NODE, 0, "first node");
 		ASSERT_EQ(bpf_map_create(ring_types[i], "contract", 0, 0, page_size(), &opts),
 			  -EINVAL, "no such node");
 	}

@@ -3,13 +3,10 @@
  * BPF_F_RB_OVERWRITE: a kernel ring that drops its oldest records when there is no room, whole
  * ones, and only as many as it must.
  */
-#include "ringbuf_common.h"
-#include "ringbuf_contract.skel.h"
+#include "ringbuf_programs.h"
 #include "progs/ringbuf_overwrite.h"
 #include "ringbuf_overwrite.skel.h"
 
-static struct ringbuf_contract *skel;
-static struct ring ring;
 static __u8 next;		/* first byte of the next record */
 
 static bool setup(void)
@@ -18,27 +15,8 @@ static bool setup(void)
 	skel = ringbuf_contract__open();
 	if (!ASSERT_OK_PTR(skel, "open skeleton"))
 		return false;
-	bpf_map__set_max_entries(skel->maps.ring, page_size());
 	bpf_map__set_map_flags(skel->maps.ring, BPF_F_RB_OVERWRITE);
-	bpf_map__set_autocreate(skel->maps.outer, false);
-	return ASSERT_OK(ringbuf_contract__load(skel), "load skeleton") &&
-	       ring_map(&ring, skel->maps.ring);
-}
-
-static void teardown(void)
-{
-	ring_unmap(&ring);
-	ring.consumer_pos = NULL;
-	ringbuf_contract__destroy(skel);
-	skel = NULL;
-}
-
-static int run_prog(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "test run");
-	return opts.retval;
+	return setup_sized(page_size(), 8);
 }
 
 /* A record that takes so many bytes in the ring; records are numbered by their payload. */
@@ -70,14 +48,6 @@ static void put_discarded(void)
 	next++;
 }
 
-static __u64 query(__u64 what)
-{
-	skel->bss->what = what;
-	skel->bss->value = ~0ULL;
-	ASSERT_OK(run_prog(skel->progs.query), "query");
-	return skel->bss->value;
-}
-
 /* What is left is one whole record after the other, numbered from @oldest. */
 static void assert_left(__u8 oldest)
 {
@@ -93,16 +63,6 @@ static void assert_left(__u8 oldest)
 	}
 	ASSERT_EQ(pos, end, "end of the last record");
 	ASSERT_EQ(oldest, next, "number of records");
-}
-
-static struct holder holder_of(const struct bpf_program *prog)
-{
-	return (struct holder) {
-		.prog = prog,
-		.step = &skel->bss->step,
-		.go = &skel->bss->go,
-		.late = &skel->bss->late,
-	};
 }
 
 /* --- what is dropped --------------------------------------------------------- */

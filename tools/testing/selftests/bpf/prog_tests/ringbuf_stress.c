@@ -16,6 +16,7 @@
 static struct ringbuf_stress *skel;
 static struct ring ring;
 static bool overwrite;
+static bool timers;	/* not on PREEMPT_RT: the verifier refuses them */
 
 static const char *const kind_names[] = { "task", "timer", "switch", "nmi", "nested" };
 
@@ -161,9 +162,9 @@ static bool load_and_attach(void)
 {
 	int i;
 
-	/* The verifier refuses timers there. */
-	bpf_program__set_autoload(skel->progs.start_timer, !preempt_rt());
-	bpf_program__set_autoload(skel->progs.cancel_timers, !preempt_rt());
+	timers = !preempt_rt();
+	bpf_program__set_autoload(skel->progs.start_timer, timers);
+	bpf_program__set_autoload(skel->progs.cancel_timers, timers);
 	if (!ASSERT_OK(ringbuf_stress__load(skel), "load skeleton"))
 		return false;
 	for (i = 0; i < NR_ACTORS; i++)
@@ -178,13 +179,6 @@ static void teardown(void)
 	ring.consumer_pos = NULL;
 	ringbuf_stress__destroy(skel);
 	skel = NULL;
-}
-
-static int run_prog(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ?: (int)opts.retval;
 }
 
 static int drive(__u32 cpu, __u32 ops)
@@ -240,7 +234,7 @@ static void start_timers(void)
 {
 	int cpu, err;
 
-	if (preempt_rt())
+	if (!timers)
 		return;
 	for (cpu = 0; cpu < nr_cpus(); cpu++) {
 		pin_to(cpu);
@@ -297,7 +291,7 @@ static void send_nmis(__u64 nsecs)
 static void stop_interrupts(void)
 {
 	skel->bss->stop = true;
-	if (!preempt_rt()) {
+	if (timers) {
 		ASSERT_OK(run_prog(skel->progs.cancel_timers), "cancel timers");
 		ASSERT_OK(run_prog(skel->progs.cancel_timers), "cancel timers");
 	}
@@ -405,7 +399,7 @@ static void run_load(const struct load *test)
 
 	assert_settled();
 	ASSERT_GT(sum_of(KIND_TASK).sent, 0, "records from tasks");
-	if (!preempt_rt())
+	if (timers)
 		ASSERT_GT(sum_of(KIND_TIMER).sent, 0, "records from soft interrupts");
 	ASSERT_GT(sum_of(KIND_SWITCH).sent, 0, "records from the scheduler's tracepoint");
 	ASSERT_GT(sum_of(KIND_NMI).sent, 0, "records from NMIs");

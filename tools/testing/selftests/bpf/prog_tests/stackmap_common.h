@@ -10,8 +10,6 @@
 #include "bpf_maps_common.h"
 #include "progs/stackmap_forged.h"
 
-#define ENOTSUPP 524
-
 struct frame {
 	const struct frame *next;
 	__u64 ip;

@@ -10,6 +10,7 @@
 #include <bpf/btf.h>
 #include "stackmap_programs.h"
 
+#define TYPE BPF_MAP_TYPE_STACK_TRACE
 #define DEPTH 4			/* of stacks where it does not matter */
 #define WORDS 8			/* frames that a map has room for */
 
@@ -102,35 +103,14 @@ static int next_key(const __u32 *key, __u32 *next)
 
 /* --- creation ---------------------------------------------------------------- */
 
-static int create(__u32 key_size, __u32 value_size, __u32 max_entries, __u32 flags)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
-
-	return bpf_map_create(BPF_MAP_TYPE_STACK_TRACE, "contract", key_size, value_size,
-			      max_entries, &opts);
-}
-
-static void assert_create(__u32 key_size, __u32 value_size, __u32 max_entries, __u32 flags,
-			  int expected, const char *what)
-{
-	int fd = create(key_size, value_size, max_entries, flags);
-
-	if (expected)
-		ASSERT_EQ(fd, expected, what);
-	else
-		ASSERT_OK_FD(fd, what);
-	if (fd >= 0)
-		close(fd);
-}
-
 static void create_key_sizes(void)
 {
 	static const __u32 bad[] = { 0, 1, 2, 3, 5, 8, 1 << 20, UINT_MAX };
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_create(bad[i], 8, 1, 0, -EINVAL, "key of another size than 4");
-	assert_create(4, 8, 1, 0, 0, "key of 4 bytes");
+		assert_create(TYPE, bad[i], 8, 1, 0, -EINVAL, "key of another size than 4");
+	assert_create(TYPE, 4, 8, 1, 0, 0, "key of 4 bytes");
 }
 
 static void create_value_sizes(void)
@@ -140,10 +120,10 @@ static void create_value_sizes(void)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_create(4, bad[i], 1, 0, -EINVAL, "value of another size");
-	assert_create(4, 8, 1, 0, 0, "one frame");
-	assert_create(4, 8 * depth, 1, 0, 0, "as many frames as perf_event_max_stack");
-	assert_create(4, 8 * (depth + 1), 1, 0, -EINVAL, "one more");
+		assert_create(TYPE, 4, bad[i], 1, 0, -EINVAL, "value of another size");
+	assert_create(TYPE, 4, 8, 1, 0, 0, "one frame");
+	assert_create(TYPE, 4, 8 * depth, 1, 0, 0, "as many frames as perf_event_max_stack");
+	assert_create(TYPE, 4, 8 * (depth + 1), 1, 0, -EINVAL, "one more");
 }
 
 static void create_value_sizes_build_ids(void)
@@ -151,11 +131,13 @@ static void create_value_sizes_build_ids(void)
 	__u32 depth = read_max_stack(), size;
 
 	for (size = 0; size < IDS_SIZE; size += 8)
-		assert_create(4, size, 1, BPF_F_STACK_BUILD_ID, -EINVAL, "part of a frame");
-	assert_create(4, IDS_SIZE, 1, BPF_F_STACK_BUILD_ID, 0, "one frame");
-	assert_create(4, IDS_SIZE + 8, 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one frame and a part");
-	assert_create(4, IDS_SIZE * depth, 1, BPF_F_STACK_BUILD_ID, 0, "as many frames");
-	assert_create(4, IDS_SIZE * (depth + 1), 1, BPF_F_STACK_BUILD_ID, -EINVAL, "one more");
+		assert_create(TYPE, 4, size, 1, BPF_F_STACK_BUILD_ID, -EINVAL, "part of a frame");
+	assert_create(TYPE, 4, IDS_SIZE, 1, BPF_F_STACK_BUILD_ID, 0, "one frame");
+	assert_create(TYPE, 4, IDS_SIZE + 8, 1, BPF_F_STACK_BUILD_ID, -EINVAL,
+		      "one frame and a part");
+	assert_create(TYPE, 4, IDS_SIZE * depth, 1, BPF_F_STACK_BUILD_ID, 0, "as many frames");
+	assert_create(TYPE, 4, IDS_SIZE * (depth + 1), 1, BPF_F_STACK_BUILD_ID, -EINVAL,
+		      "one more");
 }
 
 static void create_follows_perf_event_max_stack(void)
@@ -163,23 +145,23 @@ static void create_follows_perf_event_max_stack(void)
 	__u32 depth = read_max_stack();
 
 	if (set_max_stack(depth + 50)) {
-		assert_create(4, 8 * (depth + 50), 1, 0, 0, "raised limit");
-		assert_create(4, 8 * (depth + 51), 1, 0, -EINVAL, "one more");
+		assert_create(TYPE, 4, 8 * (depth + 50), 1, 0, 0, "raised limit");
+		assert_create(TYPE, 4, 8 * (depth + 51), 1, 0, -EINVAL, "one more");
 	}
 	if (set_max_stack(3)) {
-		assert_create(4, 24, 1, 0, 0, "lowered limit");
-		assert_create(4, 32, 1, 0, -EINVAL, "one more");
+		assert_create(TYPE, 4, 24, 1, 0, 0, "lowered limit");
+		assert_create(TYPE, 4, 32, 1, 0, -EINVAL, "one more");
 	}
 	set_max_stack(depth);
 }
 
 static void create_entries(void)
 {
-	assert_create(4, 8, 0, 0, -EINVAL, "no entries");
-	assert_create(4, 8, 1, 0, 0, "one entry");
-	assert_create(4, 8, 3, 0, 0, "not a power of two");
-	assert_create(4, 8, (1U << 31) + 1, 0, -E2BIG, "one more than 1 << 31");
-	assert_create(4, 8, UINT_MAX, 0, -E2BIG, "as many as can be said");
+	assert_create(TYPE, 4, 8, 0, 0, -EINVAL, "no entries");
+	assert_create(TYPE, 4, 8, 1, 0, 0, "one entry");
+	assert_create(TYPE, 4, 8, 3, 0, 0, "not a power of two");
+	assert_create(TYPE, 4, 8, (1U << 31) + 1, 0, -E2BIG, "one more than 1 << 31");
+	assert_create(TYPE, 4, 8, UINT_MAX, 0, -E2BIG, "as many as can be said");
 }
 
 /*
@@ -206,28 +188,20 @@ static void create_overflowing_sizes(void)
 		return;
 	}
 	for (i = 0; i < ARRAY_SIZE(maps); i++)
-		assert_create(4, maps[i].value_size, maps[i].max_entries, maps[i].flags, -ENOMEM,
-			      "more than there is");
+		assert_create(TYPE, 4, maps[i].value_size, maps[i].max_entries, maps[i].flags,
+			      -ENOMEM, "more than there is");
 }
 
 static void create_flags(void)
 {
 	__u32 known = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_STACK_BUILD_ID;
-	int bit, fd;
+	int bit;
 
-	for (bit = 0; bit < 32; bit++) {
-		if (known & 1U << bit)
-			continue;
-		fd = create(4, 32, 1, 1U << bit);
-		if (!ASSERT_EQ(fd, -EINVAL, "create with an unknown flag"))
-			printf("flag %#x\n", 1U << bit);
-		if (fd >= 0)
-			close(fd);
-	}
+	assert_known_flags(TYPE, 4, 32, 1, known);
 	for (bit = 0; bit < 32; bit++)
 		if (known & 1U << bit)
-			assert_create(4, 32, 1, 1U << bit, 0, "create with a known flag");
-	assert_create(4, 32, 1, BPF_F_RDONLY | BPF_F_WRONLY, -EINVAL, "for nobody");
+			assert_create(TYPE, 4, 32, 1, 1U << bit, 0, "create with a known flag");
+	assert_create(TYPE, 4, 32, 1, BPF_F_RDONLY | BPF_F_WRONLY, -EINVAL, "for nobody");
 }
 
 static void create_numa_node(void)
@@ -235,31 +209,13 @@ static void create_numa_node(void)
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NUMA_NODE);
 
 	opts.numa_node = 1 << 20;
-	ASSERT_EQ(bpf_map_create(BPF_MAP_TYPE_STACK_TRACE, "contract", 4, 8, 1, &opts), -EINVAL,
+	ASSERT_EQ(bpf_map_create(TYPE, "contract", 4, 8, 1, &opts), -EINVAL,
 		  "create on a node that does not exist");
 }
 
-/* Readers of map_ptr expect struct bpf_stack_map to begin with its struct bpf_map. */
 static void btf_layout(void)
 {
-	const struct btf_member *first;
-	const struct btf_type *t;
-	struct btf *btf;
-	int id;
-
-	btf = btf__load_vmlinux_btf();
-	if (!ASSERT_OK_PTR(btf, "vmlinux BTF"))
-		return;
-	id = btf__find_by_name_kind(btf, "bpf_stack_map", BTF_KIND_STRUCT);
-	if (!ASSERT_GT(id, 0, "struct bpf_stack_map"))
-		goto out;
-	first = btf_members(btf__type_by_id(btf, id));
-	ASSERT_STREQ(btf__name_by_offset(btf, first->name_off), "map", "first member");
-	ASSERT_EQ(first->offset, 0, "its offset");
-	t = btf__type_by_id(btf, first->type);
-	ASSERT_STREQ(btf__name_by_offset(btf, t->name_off), "bpf_map", "its type");
-out:
-	btf__free(btf);
+	assert_begins_with_map("bpf_stack_map");
 }
 
 /* 6.12.117 kept 24 bytes for each entry beside the value. */
@@ -278,7 +234,7 @@ static void memory_reported(void)
 	int i, fd;
 
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
-		fd = create(4, maps[i].value_size, maps[i].max_entries, 0);
+		fd = create_map(TYPE, 4, maps[i].value_size, maps[i].max_entries, 0);
 		if (!ASSERT_OK_FD(fd, "create"))
 			return;
 		for (heads = 1; heads < maps[i].max_entries; heads *= 2)

@@ -79,14 +79,6 @@ static void put_header(unsigned long pos, __u32 len, unsigned long advertised)
 	produce_to(pos + advertised);
 }
 
-static int run_prog(const struct bpf_program *prog)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-
-	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(prog), &opts), "test run");
-	return opts.retval;
-}
-
 static int drain(void)
 {
 	skel->bss->seen = 0;

@@ -2,7 +2,7 @@
 /* Many operations on a queue or stack in one run, and how long that took. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "queue_bench.h"
+#include "workers.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -11,24 +11,6 @@ struct {
 	__uint(max_entries, 1024);
 	__uint(value_size, 8);
 } map SEC(".maps");
-
-const volatile __u32 batch = 1;	/* operations in a run */
-
-struct cpu_result results[MAX_CPUS];
-
-static void count(struct cpu_result *me, long err)
-{
-	if (err)
-		me->refused++;
-	else
-		me->done++;
-}
-
-static long loop_one(__u32 i, struct cpu_result **me)
-{
-	count(*me, 0);
-	return 0;
-}
 
 static long pairs_one(__u32 i, struct cpu_result **me)
 {
@@ -51,21 +33,6 @@ static long pop_one(__u32 i, struct cpu_result **me)
 	return 0;
 }
 
-#define RUN(one)							\
-SEC("raw_tp")								\
-int one(void *ctx)							\
-{									\
-	struct cpu_result *me;						\
-	__u64 start;							\
-									\
-	me = &results[bpf_get_smp_processor_id() % MAX_CPUS];		\
-	start = bpf_ktime_get_ns();					\
-	bpf_loop(batch, one##_one, &me, 0);				\
-	me->ns = bpf_ktime_get_ns() - start;				\
-	return 0;							\
-}
-
-RUN(loop)
 RUN(pairs)
 RUN(push)
 RUN(pop)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf_misc.h"
+#include "ringbuf_steps.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -45,10 +46,6 @@ bool discard;
 __u64 what;
 __u64 value;
 void *user_ptr;
-
-/* A program that holds records stops at its steps until the test lets it go on. */
-__u32 step, go;
-bool late;
 
 SEC("syscall")
 int output(void *ctx)
@@ -108,27 +105,6 @@ int query(void *ctx)
 {
 	value = bpf_ringbuf_query(&ring, what);
 	return 0;
-}
-
-static long look(__u32 i, void *ctx)
-{
-	__u64 *deadline = ctx;
-
-	if (*(volatile __u32 *)&go >= step)
-		return 1;
-	if (bpf_ktime_get_ns() < *deadline)
-		return 0;
-	late = true;
-	return 1;
-}
-
-/* The test sees that this step is done, and lets the next one begin. */
-static __always_inline void pause(void)
-{
-	__u64 deadline = bpf_ktime_get_ns() + 5000000000ULL;
-
-	__sync_fetch_and_add(&step, 1);
-	bpf_loop(1 << 23, look, &deadline, 0);
 }
 
 static __always_inline void commit(void *sample, bool drop)

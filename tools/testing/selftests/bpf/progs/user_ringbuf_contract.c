@@ -3,6 +3,7 @@
 #include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf_kfuncs.h"
+#include "ringbuf_steps.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -20,10 +21,6 @@ __u64 sum;		/* of the first eight bytes */
 __u32 last_len;
 long nested;		/* what a drain inside of a drain returned */
 __u64 short_reads;
-
-/* A callback stops at its steps until the test lets it go on. */
-__u32 step, go;
-bool late;
 
 static long count(struct bpf_dynptr *sample, void *ctx)
 {
@@ -55,25 +52,10 @@ int drain_nested(void *ctx)
 	return bpf_user_ringbuf_drain(&ring, drain_again, NULL, 0);
 }
 
-static long look(__u32 i, void *ctx)
-{
-	__u64 *deadline = ctx;
-
-	if (*(volatile __u32 *)&go >= step)
-		return 1;
-	if (bpf_ktime_get_ns() < *deadline)
-		return 0;
-	late = true;
-	return 1;
-}
-
 static long wait_in_callback(struct bpf_dynptr *sample, void *ctx)
 {
-	__u64 deadline = bpf_ktime_get_ns() + 5000000000ULL;
-
 	seen++;
-	__sync_fetch_and_add(&step, 1);
-	bpf_loop(1 << 23, look, &deadline, 0);
+	pause();
 	return 0;
 }
 
