@@ -25,8 +25,8 @@
  * The kthread takes batches out of the ring. A batch meets the program, its redirects are
  * flushed, its frames become skbs and pass GRO. When the ring is empty, after CPU_MAP_BUDGET
  * packets, or when others want the CPU, GRO is flushed in the same section with softirqs off:
- * nothing is held back when no packet follows. Generic XDP rules GRO out for its device, so its skbs go to the stack as they
- * are.
+ * nothing is held back when no packet follows. Generic XDP rules GRO out for its device, so its
+ * skbs go to the stack as they are.
  *
  * Life of an entry: an update publishes it complete. Replacing it, deleting it and freeing the
  * map withdraw it; after a grace period, when no receiving CPU can have it in hand, the
