@@ -18,6 +18,11 @@ JOBS=${JOBS:-$(nproc)}
 # The tarball and ccache's files outlive a clone.
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bpf-maps
 
+# What a program or a test of the verifier mentions when it is about our map types.
+TYPES='RINGBUF|bpf_ringbuf_|MAP_TYPE_(STACK|QUEUE|CPUMAP)'
+TYPES+='|fixup_map_(ringbuf|stacktrace|event_output)'
+TYPES+='|bpf_(get_stack|get_stackid|get_task_stack|map_(push|pop|peek)_elem)\b'
+
 # The files that the series replaces, and where it moves them.
 STOCK_FILES="queue_stack_maps.c ringbuf.c stackmap.c cpumap.c"
 
