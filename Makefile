@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Each command calls one script; "make help" lists them, README.md says more.
-.PHONY: run shell test test-all progs mutate stress fuzz coverage soak bench check series rebase deb clean help
+.PHONY: run shell test test-all kunit progs mutate stress fuzz coverage soak bench check series rebase deb clean help
 
 run:
 	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
@@ -13,7 +13,11 @@ test:
 
 test-all:
 	@scripts/test base stock debug rt none kcsan
+	@scripts/kunit
 	@scripts/stress
+
+kunit:
+	@scripts/kunit $(ARCH)
 
 progs:
 	@scripts/progs $(if $(CONTINUE),-c) $(TEST)
@@ -56,7 +60,9 @@ clean:
 ## make shell            an interactive shell in the guest
 ## make test             all tests on base, stock and debug
 ##      CONFIG=base      on one of base, stock, debug, rt, none, kcsan
-## make test-all         on all of these, then the stress tests
+## make test-all         on all of these, then kunit and the stress tests
+## make kunit            the KUnit suites on arm64, i386, riscv64 and s390x
+##      ARCH=...         on these only
 ## make progs            all of upstream's test_progs on stock and new, in upstream's configuration
 ##      TEST='...'       these tests only; CONTINUE=1: go on where the last run was ended
 ## make mutate           break the maps in one place at a time: a test must see each
