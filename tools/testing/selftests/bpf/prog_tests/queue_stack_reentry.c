@@ -398,7 +398,8 @@ static void run_probed(const struct probed *test, enum bpf_map_type type)
 	assert_nested(skel);
 	printf("%llu nested operations at %d instructions of %d\n", skel->bss->nested_ops,
 	       nr_places(skel), insns.count);
-	ASSERT_GT(nr_places(skel), 20, "instructions nested at");
+	/* A jump is not put where one leads into its five bytes, or a call is among them. */
+	ASSERT_GT(nr_places(skel), test->probes == JUMPS ? 10 : 20, "instructions nested at");
 	queue_stack_stress__destroy(skel);
 }
 
