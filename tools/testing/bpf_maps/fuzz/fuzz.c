@@ -13,9 +13,11 @@
  * last sequences are repeated at a level that is shown. -x runs one again.
  *
  * The edges are gcov's: a counter that is not 0 any more. Unlike KCOV it also counts in kthreads,
- * interrupts and NMIs, where much of these files runs.
+ * interrupts and NMIs, where much of these files runs. The counters are read from /proc/kcore: to
+ * open gcov's own files takes a second of allocations under KASAN.
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,11 +38,11 @@
 
 #define MAX_CALLS	48
 #define MAX_CORPUS	4096
-#define MAX_WORDS	32768		/* of the counters of a file */
+#define MAX_COUNTERS	16384
 
 /* How often a new call is each of them. */
 static const __u8 op_weights[NR_OPS] = {
-	14, 3, 20, 14, 3, 6, 3, 4, 4, 18, 26, 8, 8, 10, 2, 5,
+	14, 3, 24, 16, 3, 6, 3, 4, 4, 8, 30, 6, 8, 10, 2, 5,
 };
 
 struct sequence {
@@ -52,7 +54,7 @@ static struct shared {
 	unsigned long calls, sequences, nr_edges, tried[NR_OPS], done[NR_OPS];
 	unsigned int nr_corpus;
 	bool stop;
-	__u8 counted[4][MAX_WORDS];
+	bool counted[MAX_COUNTERS];
 	struct sequence corpus[MAX_CORPUS];
 } *shared;
 
@@ -123,7 +125,9 @@ static void *write_to_maps(void *arg)
 
 /* --- a sequence ---------------------------------------------------------------------- */
 
-static char *counters[4];	/* gcov's files, or NULL */
+/* Where counters are in memory, and in /proc/kcore; those of one file are in one place. */
+static struct { unsigned long addr, len; off_t at; } counters[16];
+static int nr_counters, kcore;
 static int kmsg;
 
 static void log_sequence(const char *level, const struct sequence *seq)
@@ -139,52 +143,76 @@ static void log_sequence(const char *level, const struct sequence *seq)
 		exit(3);
 }
 
-static void find_counters(void)
+static void die(const char *what)
 {
-	static const char * const names[] = {
-		"queue_stack_maps", "ringbuf", "stackmap", "cpumap",
-	};
-	char text[256];
-	FILE *found;
+	fprintf(stderr, "fuzz: %s: %s\n", what, strerror(errno));
+	exit(3);
+}
+
+static off_t offset_in_kcore(unsigned long addr)
+{
+	Elf64_Ehdr header;
+	Elf64_Phdr part;
 	int i;
 
-	for (i = 0; i < 4; i++) {
-		snprintf(text, sizeof(text),
-			 "find /sys/kernel/debug -path '*/kernel/bpf/%s.gcda'", names[i]);
-		found = popen(text, "r");
-		if (found && fgets(text, sizeof(text), found)) {
-			text[strcspn(text, "\n")] = '\0';
-			counters[i] = strdup(text);
-		} else {
-			printf("no counters of %s: nothing guides the fuzzer there\n", names[i]);
-		}
-		if (found)
-			pclose(found);
+	if (pread(kcore, &header, sizeof(header), 0) != sizeof(header))
+		die("/proc/kcore");
+	for (i = 0; i < header.e_phnum; i++) {
+		if (pread(kcore, &part, sizeof(part), header.e_phoff + i * sizeof(part)) < 0)
+			die("/proc/kcore");
+		if (part.p_type == PT_LOAD && addr - part.p_vaddr < part.p_filesz)
+			return part.p_offset + addr - part.p_vaddr;
 	}
+	die("counters are not in /proc/kcore");
+	return 0;
+}
+
+/* Kallsyms goes by address: a range ends where the next symbol is no counter. */
+static void find_counters(void)
+{
+	FILE *symbols = fopen("/proc/kallsyms", "r");
+	unsigned long addr, total = 0;
+	bool inside = false, counter;
+	char line[1024], name[512];
+
+	kcore = open("/proc/kcore", O_RDONLY);
+	if (!symbols || kcore < 0)
+		die("the kernel's symbols and memory");
+	while (fgets(line, sizeof(line), symbols)) {
+		if (sscanf(line, "%lx %*c %511s", &addr, name) != 2)
+			continue;
+		counter = !strncmp(name, "__gcov0.", 8);
+		if (counter && !inside) {
+			if (nr_counters == COUNT(counters))
+				die("too many ranges of counters");
+			counters[nr_counters].addr = addr;
+			counters[nr_counters].at = offset_in_kcore(addr);
+		} else if (!counter && inside) {
+			counters[nr_counters].len = addr - counters[nr_counters].addr;
+			total += counters[nr_counters++].len;
+		}
+		inside = counter;
+	}
+	fclose(symbols);
+	if (!nr_counters || total / 8 > MAX_COUNTERS)
+		die("counters");
 }
 
 /* True if there are edges that nobody has taken before. */
 static bool new_edges(void)
 {
-	static __u32 words[MAX_WORDS];
-	bool any = false;
-	ssize_t len, got;
-	int i, fd, word;
+	static unsigned long words[MAX_COUNTERS];
+	bool any = false, *counted = shared->counted;
+	unsigned long word;
+	int i;
 
-	for (i = 0; i < 4; i++) {
-		fd = counters[i] ? open(counters[i], O_RDONLY) : -1;
-		for (len = 0; fd >= 0 && len < sizeof(words); len += got) {
-			got = read(fd, (char *)words + len, sizeof(words) - len);
-			if (got <= 0)
-				break;
-		}
-		if (fd >= 0)
-			close(fd);
-		/* What is no counter never changes. */
-		for (word = 0; word < len / 4; word++) {
-			if (!words[word] || shared->counted[i][word])
+	for (i = 0; i < nr_counters; i++) {
+		if (pread(kcore, words, counters[i].len, counters[i].at) != counters[i].len)
+			die("read counters");
+		for (word = 0; word < counters[i].len / 8; word++, counted++) {
+			if (!words[word] || *counted)
 				continue;
-			shared->counted[i][word] = 1;
+			*counted = true;
 			__atomic_add_fetch(&shared->nr_edges, 1, __ATOMIC_RELAXED);
 			any = true;
 		}
@@ -314,12 +342,6 @@ static void keep(const struct sequence *seq)
 }
 
 /* --- workers -------------------------------------------------------------------------- */
-
-static void die(const char *what)
-{
-	fprintf(stderr, "fuzz: %s: %s\n", what, strerror(errno));
-	exit(3);
-}
 
 static void pin(int cpu)
 {
