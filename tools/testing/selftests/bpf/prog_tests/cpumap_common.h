@@ -29,6 +29,8 @@
 #define DST "cpumap_dst"
 #define SRC_IP "10.7.0.1"
 #define DST_IP "10.7.0.2"
+#define SRC_IPV6 "fd07::1"
+#define DST_IPV6 "fd07::2"
 #define BURST 128		/* packets that neither a veth nor a backlog drops */
 
 static const __u8 src_mac[ETH_ALEN] = { 2, 0, 0, 0, 7, 1 };
@@ -278,12 +280,14 @@ static inline bool create_net(void)
 	    "link set src0 address 02:00:00:00:07:01\n"
 	    "link add out1 type veth peer name out0 netns " DST "\n"
 	    "addr add " SRC_IP "/24 dev src0\n"
+	    "addr add " SRC_IPV6 "/64 dev src0 nodad\n"
 	    "link set lo up\n"
 	    "link set src0 addrgenmode none up\n"
 	    "link set out1 addrgenmode none up\n"
 	    "END");
 	SYS(fail, "ip -n " DST " -batch - <<END\n"
 	    "addr add " DST_IP "/24 dev dst0\n"
+	    "addr add " DST_IPV6 "/64 dev dst0 nodad\n"
 	    "link set lo up\n"
 	    "link set dst0 addrgenmode none up\n"
 	    "link set out0 addrgenmode none up\n"
@@ -354,19 +358,23 @@ static inline int open_sender(void)
 }
 
 /* A socket that counts the numbered packets that come to DST. */
-static inline int open_receiver(const struct bpf_program *filter)
+static inline int open_receiver(int family, const struct bpf_program *filter)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_port = htons(UDP_PORT) };
+	struct sockaddr_in6 addr6 = { .sin6_family = AF_INET6, .sin6_port = htons(UDP_PORT) };
 	struct nstoken *token = open_netns(DST);
-	int fd, prog = bpf_program__fd(filter);
+	int fd, err, on = 1, prog = bpf_program__fd(filter);
 
 	if (!ASSERT_OK_PTR(token, "enter namespace"))
 		return -1;
-	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	fd = socket(family, SOCK_DGRAM, 0);
 	if (ASSERT_OK_FD(fd, "UDP socket")) {
 		ASSERT_OK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof(prog)),
 			  "attach filter");
-		ASSERT_OK(bind(fd, (void *)&addr, sizeof(addr)), "bind to port");
+		err = family == AF_INET ? bind(fd, (void *)&addr, sizeof(addr)) :
+		      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) ?:
+		      bind(fd, (void *)&addr6, sizeof(addr6));
+		ASSERT_OK(err, "bind to port");
 	}
 	close_netns(token);
 	return fd;
@@ -477,7 +485,7 @@ static inline bool setup(struct setup *s, __u32 xdp_flags)
 	    !attach_xdp(SRC, "out1", s->skel->progs.sink, XDP_FLAGS_DRV_MODE))
 		goto fail;
 	s->sender = open_sender();
-	s->receiver = open_receiver(s->skel->progs.at_socket);
+	s->receiver = open_receiver(AF_INET, s->skel->progs.at_socket);
 	if (s->sender >= 0 && s->receiver >= 0)
 		return true;
 fail:

@@ -192,6 +192,42 @@ static void datagrams_are_not_merged(void)
 	assert_arrived();
 }
 
+static void datagrams_over_ipv6_are_not_merged(void)
+{
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_port = htons(UDP_PORT) };
+	int sender = -1, receiver, sent = 0, i;
+	struct numbered n;
+	struct nstoken *token;
+
+	receiver = open_receiver(AF_INET6, s.skel->progs.at_socket);
+	token = open_netns(SRC);
+	sender = socket(AF_INET6, SOCK_DGRAM, 0);
+	close_netns(token);
+	inet_pton(AF_INET6, DST_IPV6, &to.sin6_addr);
+	if (receiver < 0 || !ASSERT_OK_FD(sender, "UDP socket") ||
+	    !ASSERT_OK(connect(sender, (void *)&to, sizeof(to)), "connect") ||
+	    !set_feature(SRC, "src0", ETHTOOL_STXCSUM, false) ||
+	    !ASSERT_OK(set_entry(s.cpus, 0, QSIZE, NULL), "entry"))
+		goto out;
+	for (i = 0; i < BURST; i++) {
+		/* The first one asks for the neighbour. */
+		if (i == 1 && (!ASSERT_TRUE(wait_for(s.bss->received == 1), "first arrives") ||
+			       !hold_cpu(0)))
+			goto out;
+		n = (struct numbered){ .seq = i, .check = ~i };
+		sent += send(sender, &n, sizeof(n), 0) == sizeof(n);
+	}
+	leave_cpu();
+	ASSERT_EQ(sent, BURST, "packets sent");
+	ASSERT_TRUE(wait_for(s.bss->received == BURST), "datagrams arrive");
+	ASSERT_EQ(s.bss->redirected, BURST, "datagrams redirected");
+	assert_arrived();
+out:
+	close(sender);
+	close(receiver);
+	delete_net();
+}
+
 static void datagrams_are_merged_where_asked(void)
 {
 	struct timeval limit = { .tv_sec = 60 };
@@ -249,7 +285,7 @@ static int read_stream(int fd, int *wrong)
 }
 
 /* A real connection; what is read is what was written. */
-static void stream(void)
+static void run_stream(int family, const char *addr)
 {
 	int server = -1, client = -1, fd = -1, wrong = 0;
 	struct nstoken *token;
@@ -260,7 +296,7 @@ static void stream(void)
 	    !set_feature(SRC, "src0", ETHTOOL_STXCSUM, false))
 		return;
 	token = open_netns(DST);
-	server = start_server(AF_INET, SOCK_STREAM, DST_IP, STREAM_PORT, 60000);
+	server = start_server(family, SOCK_STREAM, addr, STREAM_PORT, 60000);
 	close_netns(token);
 	if (!ASSERT_OK_FD(server, "listen"))
 		return;
@@ -287,6 +323,16 @@ out:
 		close(client);
 	close(server);
 	delete_net();
+}
+
+static void stream(void)
+{
+	run_stream(AF_INET, DST_IP);
+}
+
+static void stream_over_ipv6(void)
+{
+	run_stream(AF_INET6, DST_IPV6);
 }
 
 static void run(const char *name, void (*test)(void), __u32 xdp_flags)
@@ -321,8 +367,10 @@ void serial_test_cpumap_gro(void)
 	RUN(few_segments_are_not_held_back);
 	RUN(one_datagram_is_not_held_back);
 	RUN(datagrams_are_not_merged);
+	RUN(datagrams_over_ipv6_are_not_merged);
 	RUN(datagrams_are_merged_where_asked);
 	RUN(stream);
+	RUN(stream_over_ipv6);
 	run("generic_mode_merges_nothing", generic_mode_merges_nothing, XDP_FLAGS_SKB_MODE);
 	assert_no_leaks(watch);
 }

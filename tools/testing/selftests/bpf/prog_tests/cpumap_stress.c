@@ -326,7 +326,7 @@ static void map_with_packets(void)
 		return;
 	close(s.receiver);
 	s.receiver = -1;
-	receiver = open_receiver(watch->progs.at_socket);
+	receiver = open_receiver(AF_INET, watch->progs.at_socket);
 	if (receiver >= 0 && ASSERT_OK(set_entry(s.cpus, 0, QSIZE, NULL), "entry") && fill_ring()) {
 		__u32 map = map_id(s.cpus);
 

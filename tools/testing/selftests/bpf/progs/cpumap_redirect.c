@@ -10,6 +10,7 @@
 #include "cpumap_redirect.h"
 
 #define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
 #define RF_NO_DIRECT 1		/* BPF_RI_F_RF_NO_DIRECT */
 #define TCX_NEXT -1
 #define TCX_DROP 2
@@ -66,14 +67,20 @@ static __always_inline void add(__u64 *counter, __u64 n)
 /* IP packets that are long enough for one of the tests; the ports are where UDP has them. */
 static __always_inline struct udphdr *find_ports(struct xdp_md *ctx, __u8 protocol)
 {
+	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	struct iphdr *ip = (void *)(eth + 1);
+	struct ipv6hdr *ip6 = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if ((void *)(udp + 1) + sizeof(struct numbered) > (void *)(long)ctx->data_end ||
-	    eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != protocol)
+	if ((void *)(ip + 1) > end)
 		return NULL;
-	return udp;
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6) && (void *)(ip6 + 1) <= end &&
+	    ip6->nexthdr == protocol)
+		udp = (void *)(ip6 + 1);
+	else if (eth->h_proto != bpf_htons(ETH_P_IP) || ip->protocol != protocol)
+		return NULL;
+	return (void *)(udp + 1) + sizeof(struct numbered) <= end ? udp : NULL;
 }
 
 /* A packet of the tests, its number in @seq. */
@@ -192,20 +199,23 @@ int at_socket(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int behind_gro(struct __sk_buff *skb)
 {
-	struct iphdr ip;
+	__u32 flow, seq, at = sizeof(struct ethhdr);
+	__u8 protocol = 0;
 	struct tcphdr tcp;
 	struct numbered n;
-	__u32 flow, seq;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &ip, sizeof(ip)))
-		return TCX_NEXT;
-	if (ip.protocol == IPPROTO_UDP &&
-	    !bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(ip) + sizeof(struct udphdr),
-				&n, sizeof(n)) && n.seq == ~n.check)
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		bpf_skb_load_bytes(skb, at + offsetof(struct iphdr, protocol), &protocol, 1);
+		at += sizeof(struct iphdr);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		bpf_skb_load_bytes(skb, at + offsetof(struct ipv6hdr, nexthdr), &protocol, 1);
+		at += sizeof(struct ipv6hdr);
+	}
+	if (protocol == IPPROTO_UDP &&
+	    !bpf_skb_load_bytes(skb, at + sizeof(struct udphdr), &n, sizeof(n)) &&
+	    n.seq == ~n.check)
 		add(&early, ip_packets < n.seq);
-	if (ip.protocol != IPPROTO_TCP ||
-	    bpf_skb_load_bytes(skb, sizeof(struct ethhdr) + sizeof(ip), &tcp, sizeof(tcp)))
+	if (protocol != IPPROTO_TCP || bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)))
 		return TCX_NEXT;
 	add(&ip_packets, 1);
 	if (skb->len > largest)
@@ -220,7 +230,7 @@ int behind_gro(struct __sk_buff *skb)
 	seq = bpf_ntohl(tcp.seq);
 	if (seq != next_seq[flow])
 		add(&disorder, 1);
-	next_seq[flow] += skb->len - sizeof(struct ethhdr) - sizeof(ip) - sizeof(tcp);
+	next_seq[flow] += skb->len - at - sizeof(tcp);
 	return TCX_DROP;
 }
 
