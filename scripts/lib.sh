@@ -126,6 +126,23 @@ step()
 	say "  done in $((SECONDS - start)) s"
 }
 
+# emulated: guests run under QEMU's TCG, as scripts/boot has found out
+emulated()
+{
+	grep -qs ' tcg$' "$BUILD/boot/accel"
+}
+
+# stale_int3 LOG: the guest died of a breakpoint that memory did not have. While code is patched (a
+# tracepoint attached) it begins with one for a moment, and QEMU's TCG may keep what it
+# translated then.
+stale_int3()
+{
+	local code
+	code=$(awk '/^(\[[^]]*\] )?Oops: int3: 0000/ { died = 1 }
+		died && /^(\[[^]]*\] )?Code: / { print; exit }' "$1")
+	[[ $code && $code != *" cc <"* ]]
+}
+
 # Compilers. ccache makes a second clone's build short; paths in the hash are relative to
 # the project, so that the clone may be anywhere. A full or read-only folder is no error.
 CC_WRAP=
