@@ -398,8 +398,11 @@ static void run_probed(const struct probed *test, enum bpf_map_type type)
 	assert_nested(skel);
 	printf("%llu nested operations at %d instructions of %d\n", skel->bss->nested_ops,
 	       nr_places(skel), insns.count);
-	/* A jump is not put where one leads into its five bytes, or a call is among them. */
-	ASSERT_GT(nr_places(skel), test->probes == JUMPS ? 10 : 20, "instructions nested at");
+	/* Few have room for a jump: fewer than 20 where not all instructions are tried. */
+	if (test->probes == JUMPS && insns.count / 20 < 20)
+		ASSERT_GT(nr_places(skel), insns.count / 20, "instructions nested at");
+	else
+		ASSERT_GT(nr_places(skel), 20, "instructions nested at");
 	queue_stack_stress__destroy(skel);
 }
 
