@@ -143,6 +143,33 @@ stale_int3()
 	[[ $code && $code != *" cc <"* ]]
 }
 
+# tap RESULTS PREFIX COMMAND...: what a command that prints TAP says, in lines for scripts/report
+tap()
+{
+	local file=$1 prefix=$2 rc=0
+	shift 2
+	"$@" | tee "$BUILD/.tap" || rc=$?
+	awk -v prefix="$prefix" -v rc="$rc" '
+	/^(not )?ok [0-9]+/ {
+		status = /^not/ ? "fail" : "pass"
+		name = $0
+		sub(/^(not )?ok [0-9]+ (- )?/, "", name)
+		why = ""
+		if (match(name, / # SKIP ?/)) {
+			status = "skip"
+			why = substr(name, RSTART + RLENGTH)
+			name = substr(name, 1, RSTART - 1)
+		}
+		print status "\t" prefix ": " name "\t" why
+		n++
+		bad += status == "fail"
+	}
+	END {
+		if (!n || (rc && !bad))
+			print "fail\t" prefix "\tended with status " rc " after " n + 0 " results"
+	}' "$BUILD/.tap" >>"$file"
+}
+
 # Compilers. ccache makes a second clone's build short; paths in the hash are relative to
 # the project, so that the clone may be anywhere. A full or read-only folder is no error.
 CC_WRAP=
