@@ -23,6 +23,14 @@ TYPES='RINGBUF|bpf_ringbuf_|MAP_TYPE_(STACK|QUEUE|CPUMAP)'
 TYPES+='|fixup_map_(ringbuf|stacktrace|event_output)'
 TYPES+='|bpf_(get_stack|get_stackid|get_task_stack|map_(push|pop|peek)_elem)\b'
 
+# What the kernel prints when it complains of itself.
+SPLATS='WARNING:|BUG:|kernel BUG at|Oops|Kernel panic|general protection fault|double fault'
+SPLATS+='|KASAN:|KCSAN:|KFENCE:|UBSAN:|ODEBUG:|refcount_t:|list_(add|del) corruption'
+SPLATS+='|INFO: (possible|task|trying to register|inconsistent|suspicious)|suspicious RCU usage'
+SPLATS+='|rcu: INFO:|soft lockup|hard LOCKUP|unreferenced object|Bad page|bad: scheduling'
+SPLATS+='|DEBUG_LOCKS_WARN_ON|sleeping function called|page_pool_release_retry\(\) stalled'
+SPLATS+='|unregister_netdevice: waiting for'
+
 # The files that the series replaces, and where it moves them.
 STOCK_FILES="queue_stack_maps.c ringbuf.c stackmap.c cpumap.c"
 
