@@ -3,7 +3,7 @@
 .PHONY: run shell test test-all kunit progs mutate stress fuzz coverage soak bench check series rebase deb clean help
 
 run:
-	@scripts/run $(if $(CMD),'$(subst ','\'',$(CMD))')
+	@scripts/run $(if $(value CMD),'$(subst ','\'',$(value CMD))')
 
 shell:
 	@scripts/run -i
@@ -12,9 +12,8 @@ test:
 	@scripts/test $(CONFIG)
 
 test-all:
-	@scripts/test base stock debug rt none kcsan
-	@scripts/kunit
-	@scripts/stress
+	@rc=0; scripts/test base stock debug rt none kcsan || rc=1; \
+		scripts/kunit || rc=1; scripts/stress || rc=1; exit $$rc
 
 kunit:
 	@scripts/kunit $(ARCH)

@@ -5,9 +5,10 @@
 
 KVERSION=6.12.117		# the pinned kernel
 
-# What is said is read by scripts, too; and what make was called with is not for other makefiles.
+# What is said is read by scripts, too; and neither what make was called
+# with nor settings for other kernels are for the makefiles called here.
 export LC_ALL=C.UTF-8
-unset MAKEFLAGS MFLAGS MAKEOVERRIDES
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT
 
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$PROJECT/build
@@ -203,11 +204,13 @@ fingerprint()
 	sha256sum -- "$@" | sha256sum | cut -d ' ' -f 1
 }
 
-# find_clang: in $clang the newest one that is at least 16: older ones cannot compile all programs
+# find_clang: in $clang the newest one that has its llvm-strip and is at least 16: older ones cannot
+# compile all programs
 find_clang()
 {
 	local name version best=15
 	for name in $(compgen -c clang | grep -xE 'clang(-[0-9]+)?' | sort -u); do
+		command -v "${name/clang/llvm-strip}" >/dev/null || continue
 		version=$("$name" -dumpversion 2>/dev/null | cut -d. -f1) || continue
 		((version > best)) && best=$version clang=$name
 	done

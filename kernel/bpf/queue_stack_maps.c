@@ -52,7 +52,9 @@
  *    the looks at the wait queue and the other count. A poller has one between entering the wait
  *    queue and the first count, and between its looks at the counts. If it saw the
  *    queue empty at count p, the push that moves in.done from p sees that out.done has reached
- *    p, and wakes it; likewise for full. Later pushes need not.
+ *    p, and wakes it; likewise for full. Later pushes need not; so that push is not preempted
+ *    before it has done it. A pop that fails has such a barrier before its last look, too:
+ *    who then waits for an edge of epoll does not look again.
  *
  * Programs in any context, NMI included, and system calls may come in at any time. The locks
  * are &struct bpf_reslock: an operation that would have to wait for the one that it interrupted
@@ -78,6 +80,7 @@
 #include <linux/minmax.h>
 #include <linux/pagemap.h>
 #include <linux/poll.h>
+#include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
@@ -95,7 +98,7 @@
 #define MOMENT_BYTES	(IS_ENABLED(CONFIG_PREEMPT_RT) ? BATCH_BYTES : SZ_4M)
 /* How many values of a stack, which are copied one by one. */
 #define MOMENT_VALUES	SZ_64K
-/* How often a copy is started again that was overtaken, or whose pages went away again. */
+/* How often a copy is started again whose pages went away again. */
 #define BATCH_TRIES	16
 /* How often a push that needs both locks finds the second one taken. */
 #define EXIST_TRIES	64
@@ -194,8 +197,11 @@ nr_values(struct bpf_queue_stack *qs, unsigned long wanted, enum queue_stack_typ
 {
 	if (type == QS_STACK)
 		return qs->in.pushed - qs->in.other;
-	if (qs->out.other - qs->out.done < wanted)
+	if (qs->out.other - qs->out.done < wanted) {
+		if (unlikely(qs->out.polled))
+			smp_mb(); /* Barrier D */
 		qs->out.other = smp_load_acquire(&qs->in.done); /* Barrier A */
+	}
 	return qs->out.other - qs->out.done;
 }
 
@@ -228,7 +234,9 @@ static void queue_stack_notify(struct irq_work *work)
 	struct bpf_queue_stack *qs = container_of(work, struct bpf_queue_stack, work);
 	__poll_t events = (__force __poll_t)atomic_xchg(&qs->events, 0);
 
-	__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(events));
+	/* If none, a run on another CPU has taken them; 0 would stand for all. */
+	if (events)
+		__wake_up(&qs->waitq, TASK_NORMAL, 0, poll_to_key(events));
 }
 
 static void queue_stack_wake(struct bpf_queue_stack *qs, __poll_t events)
@@ -256,6 +264,26 @@ static noinline void queue_stack_popped(struct bpf_queue_stack *qs, unsigned lon
 	if (waitqueue_active(&qs->waitq) && /* After the barrier */
 	    READ_ONCE(*in_done(qs, type_of(qs))) - before >= qs->map.max_entries)
 		queue_stack_wake(qs, EPOLLOUT | EPOLLWRNORM);
+}
+
+/*
+ * Release the lock of a side whose count an operation has moved from @before on, and @wake who
+ * waits for that. A reschedule that was due with interrupts off comes after both.
+ */
+static __always_inline void
+release_and_wake(struct bpf_queue_stack *qs, struct bpf_reslock *lock, unsigned long flags,
+		 void (*wake)(struct bpf_queue_stack *qs, unsigned long before),
+		 unsigned long before)
+{
+	bool polled = container_of(lock, struct queue_stack_side, lock)->polled;
+
+	if (unlikely(polled))
+		preempt_disable_notrace();
+	bpf_reslock_release(lock, flags);
+	if (unlikely(polled)) {
+		wake(qs, before);
+		preempt_enable_notrace();
+	}
 }
 
 /* How many values there were at one moment, without the locks. */
@@ -370,7 +398,7 @@ static noinline long push_dropping(struct bpf_queue_stack *qs, const void *value
 	struct queue_stack_side *in = &qs->in, *out = &qs->out;
 	struct bpf_reslock *first = &in->lock, *second = &out->lock;
 	unsigned long flags, second_flags, before;
-	bool drop, polled;
+	bool drop;
 	int tries;
 
 	for (tries = 0; tries < EXIST_TRIES; tries++) {
@@ -398,12 +426,8 @@ locked:
 		in->other++;
 		remove_values(qs, 1, QS_QUEUE);
 	}
-	polled = in->polled;
 	bpf_reslock_release(second, second_flags);
-	bpf_reslock_release(first, flags);
-
-	if (unlikely(polled))
-		queue_stack_pushed(qs, before);
+	release_and_wake(qs, first, flags, queue_stack_pushed, before);
 	return 1;
 }
 
@@ -414,7 +438,7 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 	u32 size = qs->map.value_size, max = qs->map.max_entries, i;
 	struct queue_stack_side *in = &qs->in;
 	unsigned long irqflags, before, room;
-	bool drop = false, polled;
+	bool drop = false;
 
 	if (unlikely(!bpf_reslock_acquire(&in->lock, &irqflags)))
 		return -EBUSY;
@@ -422,6 +446,8 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 	before = *in_done(qs, type);
 	room = max - (before - in->other);
 	if (unlikely(room < n) && type == QS_QUEUE) {
+		if (unlikely(in->polled))
+			smp_mb(); /* Barrier D */
 		in->other = smp_load_acquire(&qs->out.done); /* Barrier B */
 		room = max - (before - in->other);
 	}
@@ -442,11 +468,7 @@ static __always_inline long push_values(struct bpf_queue_stack *qs, const void *
 	smp_store_release(in_done(qs, type), before + n); /* Barrier A */
 	if (unlikely(drop))
 		WRITE_ONCE(in->other, in->other + 1);
-	polled = in->polled;
-	bpf_reslock_release(&in->lock, irqflags);
-
-	if (unlikely(polled))
-		queue_stack_pushed(qs, before);
+	release_and_wake(qs, &in->lock, irqflags, queue_stack_pushed, before);
 	return n;
 }
 
@@ -525,7 +547,6 @@ static __always_inline long copy_out(struct bpf_map *map, void *value, bool remo
 	struct queue_stack_side *side = out_side(qs, type);
 	unsigned long irqflags, before;
 	long err = -EBUSY;
-	bool polled;
 
 	if (unlikely(!bpf_reslock_acquire(&side->lock, &irqflags)))
 		goto no_value;
@@ -536,13 +557,12 @@ static __always_inline long copy_out(struct bpf_map *map, void *value, bool remo
 	}
 	memcpy(value, slot_value(qs, nth_slot(qs, 0, type)), map->value_size);
 	before = *out_done(qs, type);
-	if (remove)
+	if (remove) {
 		remove_values(qs, 1, type);
-	polled = side->polled;
-	bpf_reslock_release(&side->lock, irqflags);
-
-	if (remove && unlikely(polled))
-		queue_stack_popped(qs, before);
+		release_and_wake(qs, &side->lock, irqflags, queue_stack_popped, before);
+	} else {
+		bpf_reslock_release(&side->lock, irqflags);
+	}
 	return 0;
 
 no_value:
@@ -621,7 +641,7 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 	struct queue_stack_side *side = out_side(qs, type);
 	struct queue_stack_moment then = {};
 	unsigned long irqflags, before, left;
-	bool copied, polled;
+	bool copied;
 	long place = 0;
 
 	chunk = max_t(u32, (remove ? BATCH_BYTES : MOMENT_BYTES) / size, 1);
@@ -633,7 +653,6 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 		if (!bpf_reslock_acquire(&side->lock, &irqflags))
 			return -EBUSY;
 		before = *out_done(qs, type);
-		polled = remove && side->polled;
 		n = min(max - *nr, limit);
 		if (remove) {
 			n = min(n, nr_values(qs, n, type));
@@ -650,9 +669,12 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 			}
 		}
 		copied = !n || copy_values(qs, to, place, n, type);
-		if (n && copied && remove)
+		if (n && copied && remove) {
 			remove_values(qs, n, type);
-		bpf_reslock_release(&side->lock, irqflags);
+			release_and_wake(qs, &side->lock, irqflags, queue_stack_popped, before);
+		} else {
+			bpf_reslock_release(&side->lock, irqflags);
+		}
 
 		if (!n)
 			break;
@@ -661,8 +683,6 @@ static int take_out(struct bpf_queue_stack *qs, void __user *to, u32 max, bool r
 			to += (size_t)n * size;
 			limit = chunk;
 			tries = 0;
-			if (polled)
-				queue_stack_popped(qs, before);
 			continue;
 		}
 		left = fault_in_safe_writeable(to, (size_t)n * size);

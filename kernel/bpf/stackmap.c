@@ -88,6 +88,7 @@
 #include <linux/fs.h>
 #include <linux/jhash.h>
 #include <linux/kernel.h>
+#include <linux/kprobes.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
@@ -488,8 +489,12 @@ struct mappings {
 static void init_mappings(struct mappings *maps, bool may_sleep)
 {
 	maps->nr = 0;
-	/* Programs that may sleep also call with RCU held, preemption off, and from timers. */
-	may_sleep = may_sleep && !in_atomic() && !rcu_preempt_depth();
+	/*
+	 * Programs that may sleep also call with RCU held, preemption off, and from timers. Without
+	 * a count of that nobody can tell.
+	 */
+	may_sleep = may_sleep && IS_ENABLED(CONFIG_PREEMPT_COUNT) && !in_atomic() &&
+		    !rcu_preempt_depth();
 	maps->reads_left = may_sleep ? MAX_FILE_READS : 0;
 	maps->missing = NULL;
 }
@@ -620,14 +625,9 @@ struct capture {
  * What perf has sampled: the kernel's frames, then a marker and the user's. Markers count as
  * frames; there may be more in all than the limit, which programs never see.
  */
-static u32 sampled(const struct perf_callchain_entry *sample)
-{
-	return min_t(u64, sample->nr, sysctl_perf_event_max_stack);
-}
-
 static u32 sampled_of_kernel(const struct perf_callchain_entry *sample)
 {
-	u32 i, nr = sampled(sample);
+	u32 i, nr = min_t(u64, sample->nr, sysctl_perf_event_max_stack);
 
 	for (i = 0; i < nr; i++) {
 		if (sample->ip[i] == PERF_CONTEXT_USER)
@@ -636,13 +636,17 @@ static u32 sampled_of_kernel(const struct perf_callchain_entry *sample)
 	return i;
 }
 
-static void split_sample(struct capture *c, const struct perf_callchain_entry *sample, bool user)
+/*
+ * Perf's buffer may be used again by now: an event at a probe that this CPU passes is sampled into
+ * it. Here it passes none.
+ */
+static noinline void copy_sample(struct perf_callchain_entry *entry,
+				 const struct perf_callchain_entry *sample)
 {
-	u32 kernel = sampled_of_kernel(sample);
-
-	c->ips = user ? sample->ip + kernel : sample->ip;
-	c->nr = user ? sampled(sample) - kernel : kernel;
+	entry->nr = min_t(u64, READ_ONCE(sample->nr), sysctl_perf_event_max_stack);
+	memcpy(entry->ip, sample->ip, entry->nr * sizeof(u64));
 }
+NOKPROBE_SYMBOL(copy_sample);
 
 /* The kernel's frames of a sample count as skipped before the user's. */
 static __always_inline bool skips_too_many(const struct stack_source *src, u64 flags)
@@ -676,12 +680,15 @@ static bool capture_begin(struct capture *c, const struct stack_source *src, boo
 			  u32 skip, u32 max)
 {
 	struct perf_callchain_entry *entry = get_kept_callchain_entry(&c->rctx);
-	u32 depth = min_t(u64, (u64)max + skip, sysctl_perf_event_max_stack);
+	u32 depth = min_t(u64, (u64)max + skip, sysctl_perf_event_max_stack), kernel;
 
 	if (!entry)
 		return false;
 	if (src->sample) {
-		split_sample(c, src->sample, user);
+		copy_sample(entry, src->sample);
+		kernel = sampled_of_kernel(entry);
+		c->ips = user ? entry->ip + kernel : entry->ip;
+		c->nr = user ? entry->nr - kernel : kernel;
 	} else {
 		if (src->task && !user)
 			capture_task(entry, src->task, depth);

@@ -246,6 +246,8 @@ static void (*shim_nmi)(void), (*shim_irq)(void);
 #define in_nmi()		(shim_nmi_depth != 0)
 #define preempt_disable()	barrier()
 #define preempt_enable()	barrier()
+#define preempt_disable_notrace() barrier()
+#define preempt_enable_notrace() barrier()
 #define irqs_disabled()		(shim_irqs_off != 0)
 
 static noinline __maybe_unused void shim_irq_run(void)

@@ -312,6 +312,117 @@ out:
 	teardown();
 }
 
+/* --- a sample overwritten ----------------------------------------------------- */
+
+static struct {
+	__u64 start, end;
+} helper_text[8];
+static int nr_helper_text;
+
+static void add_helper_text(const char *symbol, __u64 start, __u64 end)
+{
+	if (nr_helper_text == ARRAY_SIZE(helper_text))
+		return;
+	helper_text[nr_helper_text].start = start;
+	helper_text[nr_helper_text++].end = end;
+}
+
+static bool in_helper(__u64 ip)
+{
+	int i;
+
+	for (i = 0; i < nr_helper_text; i++)
+		if (ip >= helper_text[i].start && ip < helper_text[i].end)
+			return true;
+	return false;
+}
+
+/* Events at each call of @function by this thread, sampled with the kernel's frames. */
+static int open_probe_event(const char *function)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.kprobe_func = (__u64)function,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_CALLCHAIN,
+		.exclude_callchain_user = 1,
+	};
+	FILE *file = fopen("/sys/bus/event_source/devices/kprobe/type", "r");
+	bool known = file && fscanf(file, "%u", &attr.type) == 1;
+
+	if (file)
+		fclose(file);
+	if (!ASSERT_TRUE(known, "type of kprobe events"))
+		return -1;
+	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+/*
+ * While the helper stores what perf has sampled for its program, another event, at a probe on
+ * a function that it calls, is sampled into the same buffer of perf's. The stack that is stored
+ * has none of the frames of that one.
+ */
+static void sample_overwritten(void)
+{
+	static const char *const names[] = {
+		"bpf_get_stackid_pe", "____bpf_get_stackid_pe", "stack_id", "take_entry",
+		"get_stackid", "try_get_stackid",
+	};
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_CPU_CLOCK,
+		.size = sizeof(attr),
+		.sample_period = 200000,
+		.sample_type = PERF_SAMPLE_CALLCHAIN,
+		.exclude_callchain_user = 1,
+	};
+	__u64 end = get_time_ns() + 60000000000ULL, value[WORDS];
+	int timer = -1, probe = -1, i, wrong = 0, nr = 0, foreign;
+	struct bpf_link *link = NULL;
+	__u32 key, *last = NULL;
+
+	nr_helper_text = 0;
+	if (!open_skel(4096))
+		return;
+	bpf_program__set_autoload(skel->progs.at_timer, true);
+	bpf_program__set_autoattach(skel->progs.at_timer, false);
+	if (!visit_text(add_helper_text, names, ARRAY_SIZE(names)) ||
+	    !ASSERT_GT(nr_helper_text, 0, "text of the helper") || !load_skel())
+		goto out;
+	probe = open_probe_event("_find_next_zero_bit");
+	timer = syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (!ASSERT_OK_FD(probe, "open event at a probe") ||
+	    !ASSERT_OK_FD(timer, "open event of a timer"))
+		goto out;
+	link = bpf_program__attach_perf_event(skel->progs.at_timer, timer);
+	if (!ASSERT_OK_PTR(link, "attach"))
+		goto out;
+	timer = -1;
+	/* In the kernel, at many places. */
+	while (fdinfo_line(map, "entries") < 100 && get_time_ns() < end)
+		;
+	bpf_link__destroy(link);
+	link = NULL;
+
+	for (; !bpf_map_get_next_key(map, last, &key); last = &key, nr++) {
+		if (!ASSERT_OK(bpf_map_lookup_elem(map, &key, value), "look up"))
+			break;
+		for (i = 0, foreign = 0; i < WORDS; i++)
+			foreign += in_helper(value[i]);
+		wrong += !!foreign;
+	}
+	printf("%ld samples, %d stacks\n", skel->bss->nr_sampled, nr);
+	ASSERT_GE(nr, 100, "stacks");
+	ASSERT_EQ(wrong, 0, "stacks with frames of the other event");
+out:
+	bpf_link__destroy(link);
+	if (timer >= 0)
+		close(timer);
+	if (probe >= 0)
+		close(probe);
+	teardown();
+}
+
 /* --- every instruction ------------------------------------------------------- */
 
 static __u64 places[16384];
@@ -427,6 +538,8 @@ void serial_test_stackmap_reentry(void)
 		in_allocator();
 	if (test__start_subtest("contention_end") && can_forge() && two_cpus())
 		at_contention_end();
+	if (test__start_subtest("sample_overwritten"))
+		sample_overwritten();
 	if (test__start_subtest("every_instruction") && can_forge())
 		every_instruction(1024, false);
 	if (test__start_subtest("every_instruction_full_map") && can_forge())

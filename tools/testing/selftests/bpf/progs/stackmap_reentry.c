@@ -30,6 +30,7 @@ long id;			/* of the outer one */
 long other_id;			/* of another thread's */
 long nested_id[2];		/* of the last ones inside that were stored */
 bool inside;			/* of the helper */
+long nr_sampled;		/* stacks of the timer's events that have an id */
 bool in_system_call;		/* programs run inside of those on the map as well */
 __u64 hits, stored, refused;
 long worst;			/* an error that none of this may give */
@@ -103,4 +104,12 @@ SEC("?perf_event")
 int at_breakpoint(struct bpf_perf_event_data *ctx)
 {
 	return take_nested(ctx);
+}
+
+/* An event of a timer; what it interrupted is in its sample, and so is nothing of the helper. */
+SEC("?perf_event")
+int at_timer(struct bpf_perf_event_data *ctx)
+{
+	nr_sampled += bpf_get_stackid(ctx, &stacks, 0) >= 0;
+	return 0;
 }
