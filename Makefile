@@ -2,6 +2,9 @@
 # Each command calls one script; "make help" lists them, README.md says more.
 .PHONY: run shell test test-all kunit progs mutate stress fuzz coverage soak bench check series rebase deb clean help
 
+# Names that are in the environment of many for other reasons: only from the command line
+given = $(if $(filter command,$(origin $(1))),$($(1)))
+
 run:
 	@scripts/run $(if $(value CMD),'$(subst ','\'',$(value CMD))')
 
@@ -16,13 +19,13 @@ test-all:
 		scripts/kunit || rc=1; scripts/stress || rc=1; exit $$rc
 
 kunit:
-	@scripts/kunit $(ARCH)
+	@scripts/kunit $(call given,ARCH)
 
 progs:
 	@scripts/progs $(if $(CONTINUE),-c) $(TEST)
 
 mutate:
-	@scripts/mutate $(NAME)
+	@scripts/mutate $(call given,NAME)
 
 stress:
 	@scripts/stress $(if $(SECONDS),-t $(SECONDS))

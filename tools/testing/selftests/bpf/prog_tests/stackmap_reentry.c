@@ -314,29 +314,6 @@ out:
 
 /* --- a sample overwritten ----------------------------------------------------- */
 
-static struct {
-	__u64 start, end;
-} helper_text[8];
-static int nr_helper_text;
-
-static void add_helper_text(const char *symbol, __u64 start, __u64 end)
-{
-	if (nr_helper_text == ARRAY_SIZE(helper_text))
-		return;
-	helper_text[nr_helper_text].start = start;
-	helper_text[nr_helper_text++].end = end;
-}
-
-static bool in_helper(__u64 ip)
-{
-	int i;
-
-	for (i = 0; i < nr_helper_text; i++)
-		if (ip >= helper_text[i].start && ip < helper_text[i].end)
-			return true;
-	return false;
-}
-
 /* Events at each call of @function by this thread, sampled with the kernel's frames. */
 static int open_probe_event(const char *function)
 {
@@ -357,65 +334,81 @@ static int open_probe_event(const char *function)
 	return syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
+/* Frames for the samples to have. */
+static noinline void spin(int depth)
+{
+	volatile int i;
+
+	if (depth)
+		spin(depth - 1);
+	for (i = 0; i < 10000; i++)
+		;
+}
+
+/* Kernel's addresses in a stack of user's; a marker is not one. */
+static int nr_of_kernel(const struct bpf_stack_build_id *ids, int nr)
+{
+	int i, found = 0;
+
+	for (i = 0; i < nr; i++)
+		found += ids[i].status == BPF_STACK_BUILD_ID_IP && (__s64)ids[i].ip < -4096;
+	return found;
+}
+
 /*
- * While the helper stores what perf has sampled for its program, another event, at a probe on
- * a function that it calls, is sampled into the same buffer of perf's. The stack that is stored
- * has none of the frames of that one.
+ * While the helper looks up the files of what perf has sampled for its program, another event, at
+ * a probe on a function called for that, is sampled into the same buffer of perf's. The stack
+ * that is stored has none of the frames of that one.
  */
 static void sample_overwritten(void)
 {
-	static const char *const names[] = {
-		"bpf_get_stackid_pe", "____bpf_get_stackid_pe", "stack_id", "take_entry",
-		"get_stackid", "try_get_stackid",
-	};
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE,
 		.config = PERF_COUNT_SW_CPU_CLOCK,
 		.size = sizeof(attr),
 		.sample_period = 200000,
 		.sample_type = PERF_SAMPLE_CALLCHAIN,
-		.exclude_callchain_user = 1,
 	};
-	__u64 end = get_time_ns() + 60000000000ULL, value[WORDS];
-	int timer = -1, probe = -1, i, wrong = 0, nr = 0, foreign;
-	struct bpf_link *link = NULL;
+	struct bpf_stack_build_id ids[WORDS];
+	__u64 end = get_time_ns() + 60000000000ULL, events = 0;
+	int timer = -1, probe = -1, wrong = 0, nr = 0;
 	__u32 key, *last = NULL;
 
-	nr_helper_text = 0;
 	if (!open_skel(4096))
 		return;
 	bpf_program__set_autoload(skel->progs.at_timer, true);
 	bpf_program__set_autoattach(skel->progs.at_timer, false);
-	if (!visit_text(add_helper_text, names, ARRAY_SIZE(names)) ||
-	    !ASSERT_GT(nr_helper_text, 0, "text of the helper") || !load_skel())
+	bpf_map__set_value_size(skel->maps.stacks, sizeof(ids));
+	bpf_map__set_map_flags(skel->maps.stacks, BPF_F_STACK_BUILD_ID);
+	if (!load_skel())
 		goto out;
-	probe = open_probe_event("_find_next_zero_bit");
+	probe = open_probe_event("__filemap_get_folio");
 	timer = syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (!ASSERT_OK_FD(probe, "open event at a probe") ||
 	    !ASSERT_OK_FD(timer, "open event of a timer"))
 		goto out;
-	link = bpf_program__attach_perf_event(skel->progs.at_timer, timer);
-	if (!ASSERT_OK_PTR(link, "attach"))
+	skel->links.at_timer = bpf_program__attach_perf_event(skel->progs.at_timer, timer);
+	if (!ASSERT_OK_PTR(skel->links.at_timer, "attach"))
 		goto out;
 	timer = -1;
-	/* In the kernel, at many places. */
-	while (fdinfo_line(map, "entries") < 100 && get_time_ns() < end)
-		;
-	bpf_link__destroy(link);
-	link = NULL;
+	while (*(volatile long *)&skel->bss->nr_sampled < 200 && get_time_ns() < end)
+		spin(WORDS);
+	bpf_link__destroy(skel->links.at_timer);
+	skel->links.at_timer = NULL;
 
 	for (; !bpf_map_get_next_key(map, last, &key); last = &key, nr++) {
-		if (!ASSERT_OK(bpf_map_lookup_elem(map, &key, value), "look up"))
+		if (!ASSERT_OK(bpf_map_lookup_elem(map, &key, ids), "look up"))
 			break;
-		for (i = 0, foreign = 0; i < WORDS; i++)
-			foreign += in_helper(value[i]);
-		wrong += !!foreign;
+		wrong += nr_of_kernel(ids, WORDS);
 	}
-	printf("%ld samples, %d stacks\n", skel->bss->nr_sampled, nr);
-	ASSERT_GE(nr, 100, "stacks");
-	ASSERT_EQ(wrong, 0, "stacks with frames of the other event");
+	ASSERT_EQ(read(probe, &events, sizeof(events)), sizeof(events), "read the probe's events");
+	printf("%ld samples, %llu events at the probe, %d stacks\n", skel->bss->nr_sampled, events,
+	       nr);
+	ASSERT_GE(skel->bss->nr_sampled, 200, "samples");
+	ASSERT_GE(events, skel->bss->nr_sampled, "events at the probe");
+	ASSERT_GT(nr, 0, "stacks");
+	ASSERT_EQ(wrong, 0, "frames of the other event");
 out:
-	bpf_link__destroy(link);
 	if (timer >= 0)
 		close(timer);
 	if (probe >= 0)

@@ -106,10 +106,10 @@ int at_breakpoint(struct bpf_perf_event_data *ctx)
 	return take_nested(ctx);
 }
 
-/* An event of a timer; what it interrupted is in its sample, and so is nothing of the helper. */
+/* An event of a timer, which may come at any time. */
 SEC("?perf_event")
 int at_timer(struct bpf_perf_event_data *ctx)
 {
-	nr_sampled += bpf_get_stackid(ctx, &stacks, 0) >= 0;
+	nr_sampled += bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK) >= 0;
 	return 0;
 }
