@@ -84,7 +84,7 @@
 /* What becomes of a packet; in the order of fdinfo. */
 enum cpu_map_counter {
 	CPU_MAP_ENQUEUED,		/* entered the ring, */
-	CPU_MAP_DROPPED,		/* or did not: it was full */
+	CPU_MAP_DROPPED,		/* or did not: it was full, or the device is gone */
 	CPU_MAP_PASSED,			/* to the stack; the entry has no program */
 	CPU_MAP_PROG_PASSED,		/* to the stack */
 	CPU_MAP_PROG_DROPPED,		/* the verdict, or an invalid one, or a failed redirect */

@@ -221,7 +221,7 @@ static void programs(void)
 	assert_entry(0, QSIZE, NULL, "lowest fd is no program");
 }
 
-/* The row "-ENOMEM for every failure"; on stock all of these are -ENOMEM. */
+/* Each with its own error; on stock 6.12.117 all of these are -ENOMEM. */
 static void bad_programs(void)
 {
 	int closed = dup(0);

@@ -147,7 +147,7 @@ static void flows_in_turns(void)
 	ASSERT_LT(s.bss->ip_packets, 8 * BURST, "packets that the segments were merged into");
 }
 
-/* The row "packets stranded when only napi_gro_flush is called". Nothing comes behind them. */
+/* Nothing comes behind them, so only their own flush hands them on. */
 static void few_segments_are_not_held_back(void)
 {
 	int i;

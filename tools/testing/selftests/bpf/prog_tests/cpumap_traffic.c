@@ -421,8 +421,8 @@ static void to_full_socket(void)
 }
 
 /*
- * What the second map's ring has no room for is dropped by the flush behind the program. Row
- * "no_direct cleared before xdp_do_flush()": stock 6.12.117 returns all of that directly.
+ * What the second map's ring has no room for is dropped by the flush behind the program. Stock
+ * 6.12.117 returns all of that directly, as it clears no_direct before xdp_do_flush().
  */
 static void to_full_ring(void)
 {
