@@ -646,6 +646,7 @@ static noinline void copy_sample(struct perf_callchain_entry *entry,
 	entry->nr = min_t(u64, READ_ONCE(sample->nr), sysctl_perf_event_max_stack);
 	memcpy(entry->ip, sample->ip, entry->nr * sizeof(u64));
 }
+
 NOKPROBE_SYMBOL(copy_sample);
 
 /* The kernel's frames of a sample count as skipped before the user's. */
