@@ -278,7 +278,7 @@ release_and_wake(struct bpf_queue_stack *qs, struct bpf_reslock *lock, unsigned 
 	bool polled = container_of(lock, struct queue_stack_side, lock)->polled;
 
 	if (unlikely(polled))
-		preempt_disable_notrace();
+		preempt_disable_notrace();	/* The lock is held */
 	bpf_reslock_release(lock, flags);
 	if (unlikely(polled)) {
 		wake(qs, before);

@@ -15,17 +15,24 @@ static __u32 ready(int fd)
 	return poll(&pfd, 1, 0) == 1 ? pfd.revents : 0;
 }
 
-static struct queue_stack_poll *load_skel(enum bpf_map_type type)
+static struct queue_stack_poll *load_skel_with(enum bpf_map_type type, bool wakes)
 {
 	struct queue_stack_poll *skel = queue_stack_poll__open();
 
 	if (!ASSERT_OK_PTR(skel, "open skeleton"))
 		return NULL;
 	bpf_map__set_type(skel->maps.map, type);
+	bpf_program__set_autoload(skel->progs.at_pushed, wakes);
+	bpf_program__set_autoload(skel->progs.at_popped, wakes);
 	if (ASSERT_OK(queue_stack_poll__load(skel), "load skeleton"))
 		return skel;
 	queue_stack_poll__destroy(skel);
 	return NULL;
+}
+
+static struct queue_stack_poll *load_skel(enum bpf_map_type type)
+{
+	return load_skel_with(type, false);
 }
 
 static void states(enum bpf_map_type type)
@@ -215,6 +222,49 @@ out:
 	queue_stack_poll__destroy(skel);
 }
 
+/*
+ * Only one operation wakes who waits: those behind it find that the map was not empty, or not full.
+ * So it must not be preempted between its last store and that, for however long.
+ */
+static void not_preempted(enum bpf_map_type type)
+{
+	struct queue_stack_poll *skel = load_skel_with(type, true);
+	__u32 values[2] = { 1, 2 }, count = 2, value;
+	int fd;
+
+	if (!skel)
+		return;
+	if (!ASSERT_OK(queue_stack_poll__attach(skel), "attach"))
+		goto out;
+	fd = bpf_map__fd(skel->maps.map);
+	push(fd, 1);
+	pop(fd, &value);
+	ASSERT_EQ(skel->bss->wakes, 0, "looks for pollers of a map that has none");
+	ASSERT_EQ(ready(fd), POLLOUT, "first poll");
+
+	push(fd, 1);
+	push(fd, 2);
+	push_exist(fd, 3);
+	pop(fd, &value);
+	ASSERT_EQ(skel->bss->wakes, 4, "looks for pollers");
+	pop(fd, &value);
+	ASSERT_OK(bpf_map_update_batch(fd, NULL, values, &count, NULL), "push two");
+	ASSERT_OK(bpf_map_lookup_and_delete_batch(fd, NULL, NULL, NULL, values, &count, NULL),
+		  "pop two");
+	ASSERT_EQ(skel->bss->wakes, 7, "looks for pollers, with those of batches");
+	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(skel->progs.push), NULL), "push");
+	ASSERT_OK(bpf_prog_test_run_opts(bpf_program__fd(skel->progs.pop), NULL), "pop");
+	ASSERT_EQ(skel->bss->wakes, 9, "looks for pollers, with those of programs");
+	if (!skel->bss->counted) {
+		printf("SKIP: who can be preempted is not counted here\n");
+		test__skip();
+		goto out;
+	}
+	ASSERT_EQ(skel->bss->preemptible, 0, "of which preemptible");
+out:
+	queue_stack_poll__destroy(skel);
+}
+
 static bool wait_until(int fd, short events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
@@ -297,6 +347,7 @@ static const struct type_case cases[] = {
 	CASE(oneshot),
 	CASE(several),
 	CASE(nmi),
+	CASE(not_preempted),
 	CASE(no_lost_wakeup),
 	CASE(first_poll),
 	CASE(freed),

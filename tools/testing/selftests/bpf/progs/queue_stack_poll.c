@@ -40,3 +40,34 @@ int BPF_PROG(at_nmi)
 		__sync_fetch_and_add(&pushed_in_nmi, 1);
 	return 0;
 }
+
+extern bool CONFIG_PREEMPT_COUNT __kconfig __weak;
+
+__u32 wakes, preemptible;
+bool counted;			/* the kernel knows whether it can be preempted, and we how to read it */
+
+static __always_inline int at_wake(void)
+{
+	wakes++;
+#ifdef __TARGET_ARCH_x86
+	extern const struct pcpu_hot pcpu_hot __ksym;
+	const struct pcpu_hot *hot = bpf_this_cpu_ptr(&pcpu_hot);
+
+	counted = CONFIG_PREEMPT_COUNT;
+	if (!(hot->preempt_count & 0xff))
+		preemptible++;
+#endif
+	return 0;
+}
+
+SEC("?fentry/queue_stack_pushed")
+int BPF_PROG(at_pushed)
+{
+	return at_wake();
+}
+
+SEC("?fentry/queue_stack_popped")
+int BPF_PROG(at_popped)
+{
+	return at_wake();
+}
