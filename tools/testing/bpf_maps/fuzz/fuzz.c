@@ -130,19 +130,6 @@ static struct { unsigned long addr, len; off_t at; } counters[16];
 static int nr_counters, kcore;
 static int kmsg;
 
-static void log_sequence(const char *level, const struct sequence *seq)
-{
-	char line[64 + MAX_CALLS * 16];
-	const __u8 *byte = (const void *)seq->calls;
-	unsigned int i, len;
-
-	len = sprintf(line, "%sfuzz -x ", level);
-	for (i = 0; i < seq->len * sizeof(struct call); i++)
-		len += sprintf(line + len, "%02x", byte[i]);
-	if (write(kmsg, line, len) < 0)
-		exit(3);
-}
-
 static void die(const char *what)
 {
 	fprintf(stderr, "fuzz: %s: %s\n", what, strerror(errno));
@@ -198,6 +185,19 @@ static void find_counters(void)
 		die("counters");
 }
 
+static void log_sequence(const char *level, const struct sequence *seq)
+{
+	char line[64 + MAX_CALLS * 16];
+	const __u8 *byte = (const void *)seq->calls;
+	unsigned int i, len;
+
+	len = sprintf(line, "%sfuzz -x ", level);
+	for (i = 0; i < seq->len * sizeof(struct call); i++)
+		len += sprintf(line + len, "%02x", byte[i]);
+	if (write(kmsg, line, len) < 0)
+		die("kernel log");
+}
+
 /* True if there are edges that nobody has taken before. */
 static bool new_edges(void)
 {
@@ -250,6 +250,8 @@ static bool run_sequence(const struct sequence *seq)
 		if (ret >= 0)
 			__atomic_add_fetch(&shared->done[op], 1, __ATOMIC_RELAXED);
 	}
+	/* The last call may have been OP_FAIL. */
+	pwrite(fail_fd, "0", 1, 0);
 	clean_up();
 	__atomic_add_fetch(&shared->sequences, 1, __ATOMIC_RELAXED);
 	return new_edges();
