@@ -405,7 +405,7 @@ static void sample_overwritten(void)
 	printf("%ld samples, %llu events at the probe, %d stacks\n", skel->bss->nr_sampled, events,
 	       nr);
 	ASSERT_GE(skel->bss->nr_sampled, 200, "samples");
-	ASSERT_GE(events, skel->bss->nr_sampled, "events at the probe");
+	ASSERT_GT(events, skel->bss->nr_sampled / 2, "events at the probe");
 	ASSERT_GT(nr, 0, "stacks");
 	ASSERT_EQ(wrong, 0, "frames of the other event");
 out:
