@@ -44,7 +44,7 @@ int BPF_PROG(at_nmi)
 extern bool CONFIG_PREEMPT_COUNT __kconfig __weak;
 
 __u32 wakes, preemptible;
-bool counted;			/* the kernel knows whether it can be preempted, and we how to read it */
+bool counted;			/* the kernel knows whether it can be preempted; we can read it */
 
 static __always_inline int at_wake(void)
 {
