@@ -407,6 +407,29 @@ static int work(int worker, __u64 seed)
 	return 0;
 }
 
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool done = fd >= 0 && write(fd, text, strlen(text)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* With a seed of its own, and not spared when memory is short. */
+static void start_worker(__u64 seed)
+{
+	static int worker;
+
+	fflush(stdout);
+	if (!fork()) {
+		write_file("/proc/self/oom_score_adj", "0");
+		exit(work(worker, seed));
+	}
+	worker++;
+}
+
 static int repeat(const char *text, int rounds)
 {
 	struct sequence seq = {};
@@ -482,7 +505,7 @@ static void status(long seconds)
 	fflush(stdout);
 }
 
-static int watch(long seconds, int workers)
+static int watch(long seconds, int workers, __u64 seed)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), ret = 0, wstatus, i;
 	time_t start = time(NULL), now, moved = start, shown = start;
@@ -509,7 +532,12 @@ static int watch(long seconds, int workers)
 			status(now - start);
 			shown = now;
 		}
-		if (waitpid(-1, &wstatus, WNOHANG) > 0) {
+		if (waitpid(-1, &wstatus, WNOHANG) <= 0)
+			continue;
+		if (WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL) {
+			printf("a worker was killed for want of memory\n");
+			start_worker(seed);
+		} else {
 			printf("a worker ended with status %#x\n", wstatus);
 			ret = 3;
 			workers--;
@@ -528,19 +556,9 @@ static int watch(long seconds, int workers)
 	return ret;
 }
 
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) > 0;
-
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
 int main(int argc, char **argv)
 {
-	int opt, worker, workers = 2, rounds = 1;
+	int opt, i, workers = 2, rounds = 1;
 	__u64 seed = time(NULL);
 	const char *text = NULL;
 	long seconds = 60;
@@ -588,8 +606,7 @@ int main(int argc, char **argv)
 	shared->nr_edges = 0;
 	printf("seed %llu\n", (unsigned long long)seed);
 	fflush(stdout);
-	for (worker = 0; worker < workers; worker++)
-		if (!fork())
-			exit(work(worker, seed));
-	return watch(seconds, workers);
+	for (i = 0; i < workers; i++)
+		start_worker(seed);
+	return watch(seconds, workers, seed);
 }
